@@ -1,0 +1,39 @@
+// One set of names for all layouts: every weight of the model under its per-layer, global name, whether the checkpoint
+// stacks layers ("decoder.layers.self_attention..." of shape [L, ...]) or not, stacks experts or not, splits gate and
+// up
+// ("..._w", "..._v") or not, and whatever it calls its norms. Model tables speak these names only:
+//
+//   embedding.word_embeddings.weight            decoder.layers.<i>.self_attention.linear_qkv.weight
+//   decoder.layers.<i>.input_layernorm.weight   decoder.layers.<i>.pre_mlp_layernorm.weight
+//   decoder.layers.<i>.mlp.linear_fc1.weight    decoder.layers.<i>.mlp.experts.<e>.linear_fc1.weight
+//   decoder.final_layernorm.weight              output_layer.weight
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/engine/checkpoint/checkpoint.h"
+
+namespace slipway::engine {
+
+// A part of a canonical tensor: a stored tensor with its leading axes fixed (layer, expert).
+struct CanonicalPart {
+  std::int32_t stored = 0;  // index into Checkpoint::tensors
+  Shape fixed;              // indices of the leading axes; empty: the whole stored tensor
+};
+
+struct CanonicalTensor {
+  std::string name;
+  DType dtype = DType::kBF16;
+  Shape shape;                       // without the fixed axes
+  std::vector<CanonicalPart> parts;  // concatenated along axis 0 (one, except gate and up, split Mamba and GDN keys)
+};
+
+// Canonical names to tensors. TENSOR_DUPLICATED where two stored names mean one weight.
+absl::StatusOr<std::map<std::string, CanonicalTensor>> Canonicalize(const Checkpoint& checkpoint);
+
+}  // namespace slipway::engine

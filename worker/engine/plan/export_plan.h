@@ -1,0 +1,114 @@
+// The plan: everything that an export will write, decided from metadata alone. Immutable, printable, hashable;
+// executors obey it and decide nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/digest.h"
+#include "worker/engine/checkpoint/checkpoint.h"
+#include "worker/engine/dtype.h"
+#include "worker/engine/shape.h"
+
+namespace slipway::engine {
+
+// What the user asked for, resolved and checked. Mirrors slipway.v1.ExportSpec without depending on it.
+struct ExportOptions {
+  std::string checkpoint;
+  std::vector<std::string> targets = {"huggingface"};
+  std::string quantization = "none";
+  std::string hf_config;
+  std::string architecture;
+  std::optional<std::int64_t> iteration;
+  std::optional<DType> dtype;  // of unquantized tensors; absent: the training run's params_dtype
+  DigestAlgorithm digest = DigestAlgorithm::kSha256;
+  std::int64_t maximum_shard_bytes = 5'000'000'000;
+  bool allow_custom_code = false;
+};
+
+// A rectangular block of a stored tensor, in the stored tensor's own axes. Its elements in row-major order are what
+// it stands for.
+struct SourceRegion {
+  std::int32_t tensor = 0;  // index into Checkpoint::tensors
+  Shape offsets;
+  Shape sizes;
+};
+
+// Element-wise work on the way, applied in FP32 in this order: add one (norms stored minus 1), then round to the
+// output's dtype.
+struct ElementTransform {
+  bool add_one = false;
+  DType from = DType::kBF16;  // of the source
+  DType to = DType::kBF16;    // of the output
+  [[nodiscard]] bool IsCopy() const { return !add_one && from == to; }
+};
+
+// The regions' elements one after the other are the output tensor in row-major order.
+struct OutputTensor {
+  std::string name;
+  DType dtype = DType::kBF16;
+  Shape shape;
+  std::vector<SourceRegion> regions;
+  ElementTransform transform;
+  std::int32_t shard = 0;
+  std::int64_t file_offset = 0;  // of the first byte, in the shard's file
+  std::int64_t bytes = 0;
+};
+
+// One output file: header bytes and then tensors in file order, without holes.
+struct Shard {
+  std::string file;               // "model-00001-of-00004.safetensors", "model.safetensors"
+  std::string header;             // length prefix and JSON, padded: the file's first bytes
+  std::int64_t bytes = 0;         // of the whole file
+  std::int32_t first_tensor = 0;  // tensors [first_tensor, first_tensor + tensor_count) in ExportPlan::tensors
+  std::int32_t tensor_count = 0;
+};
+
+// A small file that is written from its content.
+struct TextFile {
+  std::string path;  // relative to the output
+  std::string content;
+};
+
+// A file that is copied as it is (tokenizer, chat template).
+struct SidecarFile {
+  std::string path;    // relative to the output
+  std::string source;  // absolute
+  FileIdentity identity;
+};
+
+struct ExportPlan {
+  ExportOptions options;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::string architecture;           // "LlamaForCausalLM"
+  std::string model_type;             // "llama"
+  std::vector<OutputTensor> tensors;  // sorted by shard, then file offset
+  std::vector<Shard> shards;
+  std::vector<TextFile> texts;  // config.json, generation_config.json; not the index and the manifest
+  std::vector<SidecarFile> sidecars;
+  std::vector<std::string> warnings;
+  std::int64_t parameters = 0;
+  std::int64_t input_bytes = 0;        // to be read
+  std::int64_t output_bytes = 0;       // of all shards
+  std::int64_t peak_memory_bytes = 0;  // smallest budget that the executor works in, see run/shard_writer.h
+  std::string output_hash;  // SHA-256 of names, dtypes, shapes, transforms, files, offsets and texts: the same for
+                            // every layout of the same model
+  std::string hash;  // SHA-256 of output_hash, the source's identity and every region: the identity of the output
+};
+
+// Reads the checkpoint's metadata, learns the model, builds the plan and checks it both ways: every weight of the
+// checkpoint is used once or ignored with a reason, every tensor that the target needs is produced once. Errors as
+// ReadCheckpoint and LearnModel, and TENSOR_MISSING, TENSOR_UNKNOWN, TENSOR_DUPLICATED, TENSOR_SHAPE_MISMATCH,
+// OPTION_UNSUPPORTED; each names the tensor.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options);
+
+// The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
+// "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
+// "dtype", "shape", "offset", "bytes", "transform", "sources": [{"tensor", "offsets", "sizes"}]}]}], "texts",
+// "sidecars"}.
+std::string PlanToJson(const ExportPlan& plan);
+
+}  // namespace slipway::engine

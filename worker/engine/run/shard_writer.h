@@ -1,0 +1,52 @@
+// Executes one shard of a plan: reads what its tensors need, transforms what changes, writes the file with positioned
+// writes, digests it in file order. Bytes depend on the plan alone.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/file_system.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/run/memory_budget.h"
+
+namespace slipway::engine {
+
+struct TensorChecksum {
+  std::string name;
+  std::string xxh3;  // 16 hexadecimal digits, of the tensor's bytes; empty where digests are off
+};
+
+struct ShardResult {
+  std::int32_t shard = 0;
+  std::string file;
+  std::int64_t bytes = 0;
+  std::string digest;  // empty where digests are off
+  std::vector<TensorChecksum> tensors;
+  std::int64_t bytes_written = 0;  // by this call; 0 where the journal had the shard
+};
+
+// Told of progress and asked whether to stop; both may be called from any thread of the run, often: they must be cheap.
+struct RunControl {
+  std::function<void(std::int64_t bytes)> written;  // bytes written since the last call
+  const std::atomic<bool>* cancelled = nullptr;
+};
+
+struct RunResources {
+  FileSystem* files = nullptr;
+  MemoryBudget* memory = nullptr;  // shared by everything that runs in the process
+  int threads = 1;                 // at least 1
+};
+
+// Writes shard `shard` into the directory `staging` (which exists) under a name of this attempt's own (`attempt` is
+// unique, e.g. "e7-<incarnation>"), syncs it, records it in the staging journal and renames it to its final name. A
+// shard that the journal already has (same plan hash, same size) is returned without work. Errors: CHECKPOINT_*,
+// OUTPUT_*, CANCELLED; the attempt's file is gone after any of them.
+absl::StatusOr<ShardResult> WriteShard(const ExportPlan& plan, std::int32_t shard, const std::string& staging,
+                                       const std::string& attempt, const RunResources& resources,
+                                       const RunControl& control);
+
+}  // namespace slipway::engine
