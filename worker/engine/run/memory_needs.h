@@ -1,0 +1,23 @@
+// What writing a shard takes from the memory budget.
+#pragma once
+
+#include <cstdint>
+
+#include "worker/engine/plan/export_plan.h"
+
+namespace slipway::engine {
+
+// A shard's file is written in segments of at most this many bytes.
+inline constexpr std::int64_t kSegmentBytes = std::int64_t{4} << 20;
+
+// Most that one segment maps of its sources: two bytes read for one written, and the pages at the ends of windows.
+inline constexpr std::int64_t kMaximumSegmentWindows = 3 * kSegmentBytes;
+
+// Most that one segment holds: its windows, and a buffer for what is not a plain copy.
+inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + kSegmentBytes;
+
+// The smallest budget in which any shard of `plan` can be written: one segment in flight. More makes it faster, up to
+// a few segments a thread.
+[[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& /*plan*/) { return kMaximumSegmentMemory; }
+
+}  // namespace slipway::engine
