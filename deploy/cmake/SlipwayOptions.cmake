@@ -9,6 +9,7 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
 endif()
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
 
+# Used where they are installed, never needed.
 find_program(CCACHE ccache)
 if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE}")
@@ -21,11 +22,22 @@ endif()
 # Flags of our own code; generated code does without the warnings.
 add_library(slipway_flags INTERFACE)
 target_compile_options(slipway_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wold-style-cast -Werror>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wold-style-cast -Werror>
+  $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>)
 target_include_directories(slipway_flags INTERFACE "${CMAKE_SOURCE_DIR}" "${CMAKE_BINARY_DIR}/generated")
 target_compile_definitions(slipway_flags INTERFACE SPDLOG_FMT_EXTERNAL SLIPWAY_VERSION="${PROJECT_VERSION}")
 if(SLIPWAY_TEST_HOOKS)
   target_compile_definitions(slipway_flags INTERFACE SLIPWAY_TEST_HOOKS)
+endif()
+
+if(SLIPWAY_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "SLIPWAY_FUZZERS needs clang: configure with -DCMAKE_CXX_COMPILER=clang++")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  if(NOT SLIPWAY_SANITIZE)
+    set(SLIPWAY_SANITIZE address)
+  endif()
 endif()
 
 if(SLIPWAY_SANITIZE STREQUAL "address")
