@@ -1,0 +1,311 @@
+#include "common/file_system.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace slipway {
+namespace {
+
+constexpr int kMaximumLockTries = 8;
+
+absl::Status OutputError(std::string_view call, std::string_view path, int error_number = errno) {
+  return ErrnoError(error_number, call, path, FileRole::kOutput);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  Descriptor(Descriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (value_ >= 0) {
+      ::close(value_);
+    }
+  }
+  [[nodiscard]] int get() const { return value_; }
+  [[nodiscard]] bool valid() const { return value_ >= 0; }
+
+ private:
+  int value_;
+};
+
+// Open calls are interrupted only on slow devices; still, try again.
+Descriptor Open(const std::string& path, int flags, mode_t mode = 0) {
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (descriptor < 0 && errno == EINTR);
+  return Descriptor(descriptor);
+}
+
+FileIdentity IdentityOf(const struct stat& status) {
+  constexpr std::int64_t kNanosecondsInASecond = 1'000'000'000;
+  return {.device = status.st_dev,
+          .inode = status.st_ino,
+          .size = status.st_size,
+          .modified_ns = status.st_mtim.tv_sec * kNanosecondsInASecond + status.st_mtim.tv_nsec};
+}
+
+// Drops the first `bytes` bytes of `parts`.
+void Advance(std::vector<iovec>& parts, std::size_t& first, std::size_t bytes) {
+  while (first < parts.size() && bytes >= parts[first].iov_len) {
+    bytes -= parts[first].iov_len;
+    ++first;
+  }
+  if (bytes > 0) {
+    parts[first].iov_base = static_cast<std::byte*>(parts[first].iov_base) + bytes;
+    parts[first].iov_len -= bytes;
+  }
+}
+
+class PosixWritableFile final : public WritableFile {
+ public:
+  PosixWritableFile(Descriptor descriptor, std::string path)
+      : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
+
+  absl::Status WriteAt(std::int64_t offset, std::span<const iovec> parts) override {
+    std::vector<iovec> left(parts.begin(), parts.end());
+    std::size_t first = 0;
+    Advance(left, first, 0);  // empty parts
+    while (first < left.size()) {
+      const int count = static_cast<int>(std::min<std::size_t>(left.size() - first, IOV_MAX));
+      const ssize_t written = ::pwritev(descriptor_.get(), left.data() + first, count, offset);
+      if (written < 0) {
+        if (errno == EINTR) {
+          continue;
+        }
+        return AddWhere(OutputError("pwritev", path_), {.offset = offset});
+      }
+      offset += written;
+      Advance(left, first, static_cast<std::size_t>(written));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Allocate(std::int64_t size) override {
+    if (size == 0 || ::fallocate(descriptor_.get(), 0, 0, size) == 0) {
+      return absl::OkStatus();
+    }
+    if (errno != EOPNOTSUPP && errno != ENOSYS) {
+      return OutputError("fallocate", path_);
+    }
+    return ::ftruncate(descriptor_.get(), size) == 0 ? absl::OkStatus() : OutputError("ftruncate", path_);
+  }
+
+  absl::Status Sync() override {
+    return ::fsync(descriptor_.get()) == 0 ? absl::OkStatus() : OutputError("fsync", path_);
+  }
+
+  void StartWriteBack(std::int64_t offset, std::int64_t length) override {
+    static_cast<void>(::sync_file_range(descriptor_.get(), offset, length, SYNC_FILE_RANGE_WRITE));
+  }
+
+ private:
+  Descriptor descriptor_;
+  std::string path_;
+};
+
+class PosixFileLock final : public FileLock {
+ public:
+  explicit PosixFileLock(Descriptor descriptor) : descriptor_(std::move(descriptor)) {}
+
+ private:
+  Descriptor descriptor_;  // closing releases the lock
+};
+
+class PosixFiles final : public FileSystem {
+ public:
+  absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
+    Descriptor descriptor = Open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (!descriptor.valid()) {
+      return OutputError("open", path);
+    }
+    return std::make_unique<PosixWritableFile>(std::move(descriptor), path);
+  }
+
+  absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t maximum) override {
+    const Descriptor descriptor = Open(path, O_RDONLY);
+    if (!descriptor.valid()) {
+      return OutputError("open", path);
+    }
+    std::string content;
+    constexpr std::size_t kStep = 64 * 1024;
+    while (true) {
+      const std::size_t size = content.size();
+      content.resize(size + kStep);
+      const ssize_t got = ::read(descriptor.get(), content.data() + size, kStep);
+      if (got < 0 && errno != EINTR) {
+        return OutputError("read", path);
+      }
+      content.resize(size + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+      if (got == 0) {
+        return content;
+      }
+      if (static_cast<std::int64_t>(content.size()) > maximum) {
+        return Error(Reason::kLimitExceeded, fmt::format("the file is longer than {} bytes", maximum), {.file = path});
+      }
+    }
+  }
+
+  absl::StatusOr<FileIdentity> Identify(const std::string& path) override {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) {
+      return OutputError("stat", path);
+    }
+    return IdentityOf(status);
+  }
+
+  bool Exists(const std::string& path) override {
+    struct stat status {};
+    return ::lstat(path.c_str(), &status) == 0;
+  }
+
+  absl::Status MakeDirectories(const std::string& path) override {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    return error ? OutputError("mkdir", path, error.value()) : absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<DirectoryEntry>> List(const std::string& path) override {
+    std::error_code error;
+    std::vector<DirectoryEntry> entries;
+    std::filesystem::directory_iterator iterator(path, error);
+    for (; !error && iterator != std::filesystem::directory_iterator(); iterator.increment(error)) {
+      std::error_code type_error;
+      entries.push_back({iterator->path().filename().string(),
+                         iterator->symlink_status(type_error).type() == std::filesystem::file_type::directory});
+    }
+    if (error) {
+      return OutputError("readdir", path, error.value());
+    }
+    std::ranges::sort(entries, {}, &DirectoryEntry::name);
+    return entries;
+  }
+
+  absl::Status Rename(const std::string& from, const std::string& to, RenameMode mode) override {
+    const unsigned flags = mode == RenameMode::kNoReplace  ? static_cast<unsigned>(RENAME_NOREPLACE)
+                           : mode == RenameMode::kExchange ? static_cast<unsigned>(RENAME_EXCHANGE)
+                                                           : 0U;
+    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0) {
+      return absl::OkStatus();
+    }
+    const bool flags_unknown = flags != 0 && (errno == EINVAL || errno == ENOSYS);
+    if (!flags_unknown) {
+      return OutputError("rename", errno == EEXIST || errno == ENOTEMPTY ? to : from);
+    }
+    if (mode == RenameMode::kExchange) {
+      return Error(Reason::kOptionUnsupported, "the file system cannot exchange two directories", {.file = to});
+    }
+    if (Exists(to)) {
+      return OutputError("rename", to, EEXIST);
+    }
+    return ::rename(from.c_str(), to.c_str()) == 0 ? absl::OkStatus() : OutputError("rename", from);
+  }
+
+  absl::Status RemoveFile(const std::string& path) override {
+    return ::unlink(path.c_str()) == 0 ? absl::OkStatus() : OutputError("unlink", path);
+  }
+
+  absl::Status RemoveTree(const std::string& path) override {
+    std::error_code error;
+    std::filesystem::remove_all(path, error);
+    return error ? OutputError("remove", path, error.value()) : absl::OkStatus();
+  }
+
+  absl::Status SyncDirectory(const std::string& path) override {
+    const Descriptor descriptor = Open(path, O_RDONLY | O_DIRECTORY);
+    if (!descriptor.valid()) {
+      return OutputError("open", path);
+    }
+    return ::fsync(descriptor.get()) == 0 ? absl::OkStatus() : OutputError("fsync", path);
+  }
+
+  absl::StatusOr<std::int64_t> FreeSpace(const std::string& path) override {
+    struct statvfs status {};
+    if (::statvfs(path.c_str(), &status) != 0) {
+      return OutputError("statvfs", path);
+    }
+    return static_cast<std::int64_t>(status.f_bavail) * static_cast<std::int64_t>(status.f_frsize);
+  }
+
+  // A lock file may be removed or renamed between opening and locking it; only a lock on the file that `path` still
+  // names counts.
+  absl::StatusOr<std::unique_ptr<FileLock>> TryLock(const std::string& path, bool exclusive) override {
+    for (int tries = 0; tries < kMaximumLockTries; ++tries) {
+      Descriptor descriptor = Open(path, O_RDWR | O_CREAT, 0666);
+      if (!descriptor.valid()) {
+        return OutputError("open", path);
+      }
+      if (::flock(descriptor.get(), (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) {
+          break;
+        }
+        return OutputError("flock", path);
+      }
+      struct stat locked {};
+      struct stat named {};
+      if (::fstat(descriptor.get(), &locked) == 0 && ::stat(path.c_str(), &named) == 0 &&
+          locked.st_ino == named.st_ino && locked.st_dev == named.st_dev) {
+        return std::make_unique<PosixFileLock>(std::move(descriptor));
+      }
+    }
+    return Error(Reason::kLeaseLost, "another process holds the lock", {.file = path});
+  }
+};
+
+std::string ParentOf(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// Two processes may write the same small file at once: each under a name of its own.
+std::string TemporaryName(const std::string& path) {
+  static std::atomic<std::uint64_t> counter{0};
+  return fmt::format("{}.partial-{}-{}", path, ::getpid(), counter.fetch_add(1));
+}
+
+absl::Status WriteWhole(FileSystem& files, const std::string& path, std::string_view content) {
+  SLIPWAY_ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> file, files.Create(path));
+  // iovec is not const-correct; pwritev only reads.
+  const iovec part{const_cast<char*>(content.data()), content.size()};
+  SLIPWAY_RETURN_IF_ERROR(file->WriteAt(0, std::span(&part, 1)));
+  return file->Sync();
+}
+
+}  // namespace
+
+absl::Status FileSystem::WriteSmallFileAtomically(const std::string& path, std::string_view content) {
+  const std::string temporary = TemporaryName(path);
+  absl::Status status = WriteWhole(*this, temporary, content);
+  if (status.ok()) {
+    status = Rename(temporary, path, RenameMode::kReplace);
+  }
+  if (!status.ok()) {
+    RemoveFile(temporary).IgnoreError();
+    return status;
+  }
+  return SyncDirectory(ParentOf(path));
+}
+
+FileSystem& PosixFileSystem() {
+  static PosixFiles files;
+  return files;
+}
+
+}  // namespace slipway
