@@ -12,6 +12,7 @@
 #include "common/file_system.h"
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/run/memory_budget.h"
+#include "worker/engine/run/memory_needs.h"
 
 namespace slipway::engine {
 
@@ -35,16 +36,25 @@ struct RunControl {
   const std::atomic<bool>* cancelled = nullptr;
 };
 
+// Whether a finished shard is on disk before it counts.
+enum class Durability {
+  kDurable,    // written out and synced: survives a power cut
+  kPageCache,  // left to the kernel: survives the process, not a power cut
+};
+
 struct RunResources {
   FileSystem* files = nullptr;
-  MemoryBudget* memory = nullptr;  // shared by everything that runs in the process
+  MemoryBudget* memory = nullptr;  // shared by everything that runs in the process; at least MinimumMemoryBudget
   int threads = 1;                 // at least 1
+  Durability durability = Durability::kDurable;
+  std::int64_t segment_bytes = kSegmentBytes;  // less only in tests; never changes what is written
 };
 
 // Writes shard `shard` into the directory `staging` (which exists) under a name of this attempt's own (`attempt` is
-// unique, e.g. "e7-<incarnation>"), syncs it, records it in the staging journal and renames it to its final name. A
+// unique, e.g. "e7-<incarnation>"), syncs it, renames it to its final name and records it in the staging journal. A
 // shard that the journal already has (same plan hash, same size) is returned without work. Errors: CHECKPOINT_*,
-// OUTPUT_*, CANCELLED; the attempt's file is gone after any of them.
+// OUTPUT_*, CANCELLED, MEMORY_BUDGET_TOO_SMALL, LEASE_LOST where a publisher or a sweep has taken the directory; the
+// attempt's file is gone after any of them.
 absl::StatusOr<ShardResult> WriteShard(const ExportPlan& plan, std::int32_t shard, const std::string& staging,
                                        const std::string& attempt, const RunResources& resources,
                                        const RunControl& control);

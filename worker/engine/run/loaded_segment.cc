@@ -1,0 +1,93 @@
+#include "worker/engine/run/loaded_segment.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "common/error.h"
+#include "worker/engine/transform/element_transform.h"
+
+namespace slipway::engine {
+namespace {
+
+iovec PieceOf(std::span<const std::byte> bytes) {
+  // iovec is not const-correct; everyone only reads.
+  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
+}
+
+// Maps a window's pages in one go rather than fault by fault. A hint: pages that cannot be read show up when used.
+void Populate(std::span<const std::byte> bytes) {
+#ifdef MADV_POPULATE_READ
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
+  const std::uintptr_t start = address / page * page;
+  static_cast<void>(::madvise(reinterpret_cast<void*>(start), address + bytes.size() - start, MADV_POPULATE_READ));
+#endif
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<const LoadedSegment>> LoadedSegment::Load(const ExportPlan& plan, const Shard& shard,
+                                                                         Segment segment, MemoryBudget::Grant grant) {
+  std::unique_ptr<LoadedSegment> loaded(new LoadedSegment(std::move(segment), std::move(grant)));
+  SLIPWAY_RETURN_IF_ERROR(loaded->MapWindows(*plan.checkpoint));
+  loaded->FillPieces(plan, shard);
+  return std::unique_ptr<const LoadedSegment>(std::move(loaded));
+}
+
+absl::Status LoadedSegment::MapWindows(const Checkpoint& checkpoint) {
+  windows_.reserve(segment_.windows.size());
+  for (const WindowRange& range : segment_.windows) {
+    const CheckpointFile& file = checkpoint.files[static_cast<std::size_t>(range.file)];
+    SLIPWAY_ASSIGN_OR_RETURN(Window window, file.file->Map(range.begin, range.end - range.begin));
+    Populate(window.bytes());
+    windows_.push_back(std::move(window));
+  }
+  return absl::OkStatus();
+}
+
+void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
+  buffer_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(segment_.buffer_bytes));
+  std::byte* free = buffer_.get();
+  if (segment_.has_header) {
+    pieces_.push_back(PieceOf(std::as_bytes(std::span(shard.header))));
+  }
+  for (const TensorPart& part : segment_.parts) {
+    first_pieces_.push_back(pieces_.size());
+    const ElementTransform& transform = plan.tensors[static_cast<std::size_t>(part.tensor)].transform;
+    const std::byte* const part_begin = free;
+    for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
+      const std::span<const std::byte> source = BytesOf(run);
+      if (!part.buffered) {
+        pieces_.push_back(PieceOf(source));
+        continue;
+      }
+      const auto bytes = source.size() / static_cast<std::size_t>(InfoOf(transform.from).bytes) *
+                         static_cast<std::size_t>(InfoOf(transform.to).bytes);
+      TransformElements(transform, source, {free, bytes});
+      free += bytes;
+    }
+    if (part.buffered) {
+      pieces_.push_back(PieceOf({part_begin, free}));
+    }
+  }
+  first_pieces_.push_back(pieces_.size());
+}
+
+std::span<const std::byte> LoadedSegment::BytesOf(std::size_t run) const {
+  const SourceRun& source = segment_.runs[run];
+  const std::uint32_t window = segment_.run_windows[run];
+  const std::int64_t lead = source.position - segment_.windows[window].begin;
+  return windows_[window].bytes().subspan(static_cast<std::size_t>(lead), static_cast<std::size_t>(source.bytes));
+}
+
+absl::Status LoadedSegment::Check() const {
+  for (const Window& window : windows_) {
+    SLIPWAY_RETURN_IF_ERROR(window.Check());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace slipway::engine

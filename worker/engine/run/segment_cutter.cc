@@ -1,0 +1,140 @@
+#include "worker/engine/run/segment_cutter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/checked_math.h"
+#include "common/error.h"
+#include "worker/engine/run/memory_needs.h"
+#include "worker/engine/transform/element_transform.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr std::size_t kMaximumRuns = 16'384;       // of a segment
+constexpr std::size_t kMaximumWindows = 64;        // of a segment; a process can have a few thousand
+constexpr std::int64_t kMaximumGap = 64 << 10;     // read over rather than mapped apart
+constexpr std::int64_t kShortestDirectRun = 1024;  // on average; shorter runs are gathered in a buffer
+constexpr std::int64_t kPage = 4096;
+
+std::int64_t MappedBytes(const WindowRange& window) {
+  return (window.end + kPage - 1) / kPage * kPage - window.begin / kPage * kPage;
+}
+
+// Where `window` would be with `run` joined to it, or nullopt where they are too far apart.
+std::optional<WindowRange> Joined(const WindowRange& window, const SourceRun& run) {
+  const std::int64_t end = run.position + run.bytes;
+  const bool near = run.position <= window.end + kMaximumGap && end >= window.begin - kMaximumGap;
+  if (window.file != run.file || !near) {
+    return std::nullopt;
+  }
+  return WindowRange{window.file, std::min(window.begin, run.position), std::max(window.end, end)};
+}
+
+// Adds `run`, and the window it needs, unless that would map too much.
+bool AddRun(Segment& segment, const SourceRun& run) {
+  if (segment.runs.size() >= kMaximumRuns) {
+    return false;
+  }
+  std::size_t index = segment.windows.size();
+  WindowRange window{run.file, run.position, run.position + run.bytes};
+  std::int64_t more = MappedBytes(window);
+  for (std::size_t candidate = segment.windows.size(); candidate-- > 0;) {
+    if (const auto joined = Joined(segment.windows[candidate], run)) {
+      more = MappedBytes(*joined) - MappedBytes(segment.windows[candidate]);
+      window = *joined;
+      index = candidate;
+      break;
+    }
+  }
+  if (segment.window_bytes + more > kMaximumSegmentWindows || index == kMaximumWindows) {
+    return false;
+  }
+  if (index == segment.windows.size()) {
+    segment.windows.push_back(window);
+  } else {
+    segment.windows[index] = window;
+  }
+  segment.window_bytes += more;
+  segment.runs.push_back(run);
+  segment.run_windows.push_back(static_cast<std::uint32_t>(index));
+  return true;
+}
+
+}  // namespace
+
+SegmentCutter::SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes)
+    : plan_(plan),
+      shard_(plan.shards[static_cast<std::size_t>(shard)]),
+      segment_bytes_(std::min(segment_bytes, kSegmentBytes)),
+      reader_(*plan.checkpoint),
+      used_files_(plan.checkpoint->files.size()) {}
+
+absl::StatusOr<std::optional<Segment>> SegmentCutter::Next() {
+  Segment segment;
+  segment.file_offset = position_;
+  if (position_ == 0) {
+    segment.has_header = true;
+    position_ = static_cast<std::int64_t>(shard_.header.size());
+  }
+  const std::int64_t begin = position_;
+  while (next_tensor_ < shard_.tensor_count && position_ - begin < segment_bytes_) {
+    SLIPWAY_ASSIGN_OR_RETURN(const bool more, TakePart(segment));
+    if (!more) {
+      break;
+    }
+  }
+  segment.bytes = position_ - segment.file_offset;
+  if (segment.bytes > 0 || !segment.parts.empty()) {
+    return segment;
+  }
+  if (position_ != shard_.bytes) {
+    return Error(Reason::kInternal, "the plan's tensors do not fill the file", {.file = shard_.file});
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
+  const std::int32_t index = shard_.first_tensor + next_tensor_;
+  const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(index)];
+  if (next_element_ == 0 && (!CanTransform(tensor.transform) || tensor.file_offset != position_)) {
+    return Error(Reason::kInternal, "the plan's tensor cannot be written", {.tensor = tensor.name});
+  }
+  const std::int64_t output_element = InfoOf(tensor.transform.to).bytes;
+  const std::int64_t source_element = InfoOf(tensor.transform.from).bytes;
+  const std::int64_t elements = tensor.bytes / output_element;
+  const std::int64_t room = segment.file_offset + segment_bytes_ - position_ +
+                            (segment.has_header ? static_cast<std::int64_t>(shard_.header.size()) : 0);
+  const std::int64_t wanted = std::min(elements - next_element_, std::max<std::int64_t>(room / output_element, 1));
+  scratch_.clear();
+  SLIPWAY_RETURN_IF_ERROR(reader_.Read(tensor, next_element_, wanted, kMaximumRuns, scratch_).status());
+  TensorPart part{.tensor = index, .first_run = segment.runs.size(), .begins = next_element_ == 0};
+  bool full = false;
+  for (const SourceRun& run : scratch_) {
+    if (!AddRun(segment, run)) {
+      full = true;
+      break;
+    }
+    used_files_[static_cast<std::size_t>(run.file)] = true;
+    next_element_ += run.bytes / source_element;
+    part.bytes += run.bytes / source_element * output_element;
+    ++part.run_count;
+  }
+  part.ends = next_element_ == elements;
+  if (part.run_count == 0 && !part.ends) {
+    return false;
+  }
+  const bool short_runs =
+      part.run_count > 1 && part.bytes < static_cast<std::int64_t>(part.run_count) * kShortestDirectRun;
+  part.buffered = !tensor.transform.IsCopy() || short_runs;
+  segment.buffer_bytes += part.buffered ? part.bytes : 0;
+  segment.parts.push_back(part);
+  position_ += part.bytes;
+  if (part.ends) {
+    next_element_ = 0;
+    ++next_tensor_;
+  }
+  return !full;
+}
+
+}  // namespace slipway::engine

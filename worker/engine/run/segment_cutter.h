@@ -1,0 +1,75 @@
+// Cuts one shard's file into segments, in file order: what each segment reads and from where.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/transform/region_reader.h"
+
+namespace slipway::engine {
+
+// Part of one output tensor in a segment.
+struct TensorPart {
+  std::int32_t tensor = 0;  // index into ExportPlan::tensors
+  std::size_t first_run = 0;
+  std::size_t run_count = 0;
+  std::int64_t bytes = 0;  // in the output
+  bool begins = false;     // with the tensor's first byte
+  bool ends = false;       // with its last
+  bool buffered = false;   // goes through a buffer: transformed, or gathered from many short runs
+};
+
+// A range of one source file that a segment maps.
+struct WindowRange {
+  std::int32_t file = 0;
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+struct Segment {
+  std::int64_t file_offset = 0;
+  std::int64_t bytes = 0;
+  bool has_header = false;  // the shard's header comes before the parts
+  std::vector<TensorPart> parts;
+  std::vector<SourceRun> runs;             // of all parts, in output order
+  std::vector<std::uint32_t> run_windows;  // index into windows, one a run
+  std::vector<WindowRange> windows;
+  std::int64_t window_bytes = 0;  // whole pages
+  std::int64_t buffer_bytes = 0;
+
+  [[nodiscard]] std::int64_t memory() const { return window_bytes + buffer_bytes; }
+};
+
+// Not thread-safe. Refers to the plan.
+class SegmentCutter {
+ public:
+  // Segments have at most `segment_bytes` bytes (or one element; the header comes on top), which must not exceed
+  // kSegmentBytes.
+  SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes);
+
+  // The next segment, or nullopt after the last. Errors as RegionReader.
+  absl::StatusOr<std::optional<Segment>> Next();
+
+  // Files that segments have used so far, as indices into Checkpoint::files.
+  [[nodiscard]] const std::vector<bool>& used_files() const { return used_files_; }
+
+ private:
+  // Takes more of the current tensor into `segment`; false where the segment is full.
+  absl::StatusOr<bool> TakePart(Segment& segment);
+
+  const ExportPlan& plan_;
+  const Shard& shard_;
+  const std::int64_t segment_bytes_;
+  RegionReader reader_;
+  std::vector<bool> used_files_;
+  std::vector<SourceRun> scratch_;
+  std::int64_t position_ = 0;      // in the file
+  std::int32_t next_tensor_ = 0;   // of the shard's
+  std::int64_t next_element_ = 0;  // of that tensor
+};
+
+}  // namespace slipway::engine

@@ -1,0 +1,133 @@
+#include "worker/engine/run/segment_pipeline.h"
+
+#include <algorithm>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "common/error.h"
+
+namespace slipway::engine {
+
+SegmentPipeline::SegmentPipeline(const ExportPlan& plan, const Shard& shard, SegmentCutter& cutter,
+                                 std::vector<Lane> lanes, Settings settings)
+    : plan_(plan),
+      shard_(shard),
+      cutter_(cutter),
+      settings_(std::move(settings)),
+      maximum_slots_(static_cast<std::size_t>(settings_.threads) * 2 + 2) {
+  for (Lane& lane : lanes) {
+    lanes_.push_back({.work = std::move(lane)});
+  }
+}
+
+absl::Status SegmentPipeline::Run() {
+  {
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < settings_.threads; ++i) {
+      try {
+        helpers.emplace_back([this] { Work(); });
+      } catch (const std::system_error&) {
+        break;  // the system has no more threads: those that run do the work
+      }
+    }
+    Work();
+  }
+  return status_;
+}
+
+void SegmentPipeline::Work() {
+  std::unique_lock lock(mutex_);
+  while (status_.ok() && !(all_cut_ && slots_.empty())) {
+    if (settings_.cancelled && settings_.cancelled()) {
+      Fail(Error(Reason::kCancelled, "cancelled"));
+    } else if (!Step(lock)) {
+      changed_.wait(lock);
+    }
+  }
+}
+
+bool SegmentPipeline::Step(std::unique_lock<std::mutex>& lock) {
+  for (LaneState& lane : lanes_) {
+    const Slot* const slot = lane.busy ? nullptr : SlotOf(lane.next);
+    if (slot != nullptr && slot->loaded) {
+      RunLane(lane, lock);
+      return true;
+    }
+  }
+  if (!cutting_ && !all_cut_ && slots_.size() < maximum_slots_) {
+    LoadNext(lock);
+    return true;
+  }
+  return false;
+}
+
+void SegmentPipeline::RunLane(LaneState& lane, std::unique_lock<std::mutex>& lock) {
+  Slot& slot = *SlotOf(lane.next);  // deque references outlive pushes at the end; it goes only when all lanes are done
+  const LoadedSegment& loaded = *slot.loaded;
+  lane.busy = true;
+  lock.unlock();
+  absl::Status status = lane.work(loaded);
+  lock.lock();
+  lane.busy = false;
+  ++lane.next;
+  std::vector<Slot> done;
+  if (--slot.lanes_left == 0) {
+    status.Update(loaded.Check());
+    // Lanes go in order, so segments are done with in order.
+    done.push_back(std::move(slots_.front()));
+    slots_.pop_front();
+    ++first_slot_;
+  }
+  if (!status.ok()) {
+    // What the source did to the bytes explains the error better than what became of it.
+    const absl::Status source = done.empty() ? loaded.Check() : done.front().loaded->Check();
+    Fail(source.ok() ? std::move(status) : source);
+  }
+  changed_.notify_all();
+  lock.unlock();
+  done.clear();  // unmaps
+  lock.lock();
+}
+
+void SegmentPipeline::LoadNext(std::unique_lock<std::mutex>& lock) {
+  cutting_ = true;
+  lock.unlock();
+  absl::StatusOr<std::optional<Segment>> segment = cutter_.Next();
+  MemoryBudget::Grant grant;
+  if (segment.ok() && *segment) {
+    grant = settings_.memory->Acquire((*segment)->memory());
+  }
+  lock.lock();
+  cutting_ = false;
+  changed_.notify_all();
+  if (!segment.ok()) {
+    return Fail(segment.status());
+  }
+  if (!*segment) {
+    all_cut_ = true;
+    return;
+  }
+  Slot& slot = slots_.emplace_back(Slot{.loaded = nullptr, .lanes_left = lanes_.size()});
+  lock.unlock();
+  auto loaded = LoadedSegment::Load(plan_, shard_, **std::move(segment), std::move(grant));
+  lock.lock();
+  if (!loaded.ok()) {
+    return Fail(loaded.status());
+  }
+  slot.loaded = *std::move(loaded);
+  changed_.notify_all();
+}
+
+void SegmentPipeline::Fail(absl::Status status) {
+  status_.Update(status);
+  changed_.notify_all();
+}
+
+SegmentPipeline::Slot* SegmentPipeline::SlotOf(std::int64_t number) {
+  const std::int64_t index = number - first_slot_;
+  return index >= 0 && index < static_cast<std::int64_t>(slots_.size()) ? &slots_[static_cast<std::size_t>(index)]
+                                                                        : nullptr;
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,60 @@
+// The lanes of a shard: its digest, its tensors' checksums, its file.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/digest.h"
+#include "common/file_system.h"
+#include "worker/engine/run/loaded_segment.h"
+#include "worker/engine/run/shard_writer.h"
+
+namespace slipway::engine {
+
+// Each takes the segments in file order and is used by one thread at a time.
+
+class DigestLane {
+ public:
+  explicit DigestLane(DigestAlgorithm algorithm) : digest_(algorithm) {}
+  void Take(const LoadedSegment& segment);
+  [[nodiscard]] std::string Finish() { return digest_.Finish(); }
+
+ private:
+  Digest digest_;
+};
+
+class ChecksumLane {
+ public:
+  explicit ChecksumLane(const ExportPlan& plan) : plan_(plan) {}
+  void Take(const LoadedSegment& segment);
+  [[nodiscard]] std::vector<TensorChecksum> Finish() { return std::move(done_); }
+
+ private:
+  const ExportPlan& plan_;
+  std::optional<Digest> current_;
+  std::vector<TensorChecksum> done_;
+};
+
+class WriteLane {
+ public:
+  // `file` must outlive the lane. With `write_back`, finished ranges begin their way to disk at once, so that the sync
+  // at the end is short.
+  WriteLane(WritableFile& file, bool write_back, std::function<void(std::int64_t)> written)
+      : file_(file), write_back_(write_back), written_(std::move(written)) {}
+  absl::Status Take(const LoadedSegment& segment);
+  [[nodiscard]] std::int64_t bytes_written() const { return bytes_written_; }
+
+ private:
+  WritableFile& file_;
+  const bool write_back_;
+  const std::function<void(std::int64_t)> written_;
+  std::int64_t bytes_written_ = 0;
+  std::int64_t write_back_from_ = 0;
+};
+
+}  // namespace slipway::engine
