@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,12 @@ struct OutputTensor {
   std::int64_t bytes = 0;
 };
 
+// Elements of the checkpoint that the output does not have, on purpose.
+struct UnusedRegion {
+  SourceRegion region;
+  std::string reason;  // "vocabulary padding"
+};
+
 // One output file: header bytes and then tensors in file order, without holes.
 struct Shard {
   std::string file;               // "model-00001-of-00004.safetensors", "model.safetensors"
@@ -87,6 +94,7 @@ struct ExportPlan {
   std::string model_type;             // "llama"
   std::vector<OutputTensor> tensors;  // sorted by shard, then file offset
   std::vector<Shard> shards;
+  std::vector<UnusedRegion> unused;
   std::vector<TextFile> texts;  // config.json, generation_config.json; not the index and the manifest
   std::vector<SidecarFile> sidecars;
   std::vector<std::string> warnings;

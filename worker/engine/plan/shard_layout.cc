@@ -1,0 +1,66 @@
+#include "worker/engine/plan/shard_layout.h"
+
+#include <cstddef>
+#include <span>
+
+#include <fmt/format.h>
+
+#include "common/error.h"
+#include "worker/engine/write/safetensors.h"
+
+namespace slipway::engine {
+namespace {
+
+// An upper bound of what a tensor adds to the header, so that the limit holds for whole files.
+std::int64_t HeaderBytes(const OutputTensor& tensor) {
+  constexpr std::int64_t kFixedText = 128;  // quotes, keys, dtype, two offsets
+  constexpr std::int64_t kNumberText = 21;
+  return static_cast<std::int64_t>(tensor.name.size()) + kFixedText +
+         kNumberText * static_cast<std::int64_t>(tensor.shape.size());
+}
+
+constexpr std::int64_t kEmptyHeader = 128;
+
+absl::Status Finish(std::span<OutputTensor> tensors, std::int32_t number, Shard& shard) {
+  std::vector<SafetensorsEntry> entries;
+  entries.reserve(tensors.size());
+  for (const OutputTensor& tensor : tensors) {
+    entries.push_back({.name = tensor.name, .dtype = tensor.dtype, .shape = tensor.shape});
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(shard.header, MakeSafetensorsHeader(entries));
+  const auto base = static_cast<std::int64_t>(shard.header.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].shard = number;
+    tensors[i].file_offset = base + entries[i].begin;
+  }
+  shard.bytes = base + entries.back().end;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Shard>> LayOutShards(std::vector<OutputTensor>& tensors, std::int64_t maximum_bytes) {
+  std::vector<Shard> shards;
+  std::int64_t bytes = 0;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::int64_t header = HeaderBytes(tensors[i]);
+    // Written as a difference, so that it cannot overflow.
+    if (shards.empty() || tensors[i].bytes > maximum_bytes - bytes - header) {
+      shards.push_back({.file = {}, .header = {}, .bytes = 0, .first_tensor = static_cast<std::int32_t>(i)});
+      bytes = kEmptyHeader;
+    }
+    bytes = std::min(maximum_bytes, bytes + header) + std::min(tensors[i].bytes, maximum_bytes);
+    ++shards.back().tensor_count;
+  }
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    Shard& shard = shards[i];
+    shard.file = shards.size() == 1 ? "model.safetensors"
+                                    : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const auto members = std::span(tensors).subspan(static_cast<std::size_t>(shard.first_tensor),
+                                                    static_cast<std::size_t>(shard.tensor_count));
+    SLIPWAY_RETURN_IF_ERROR(Finish(members, static_cast<std::int32_t>(i), shard));
+  }
+  return shards;
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,18 @@
+// Where output tensors lie: which file, which offset.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/engine/plan/export_plan.h"
+
+namespace slipway::engine {
+
+// Fills shards one after the other with tensors in their order: a tensor begins a new shard where it would make the
+// file larger than `maximum_bytes`; one that is larger by itself has a file of its own. No tensor is split. Sets shard
+// and file_offset of the tensors. Names: "model.safetensors", or "model-00001-of-0000N.safetensors" for several.
+// LIMIT_EXCEEDED where a header would be longer than consumers take.
+absl::StatusOr<std::vector<Shard>> LayOutShards(std::vector<OutputTensor>& tensors, std::int64_t maximum_bytes);
+
+}  // namespace slipway::engine
