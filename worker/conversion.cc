@@ -1,0 +1,174 @@
+#include "worker/conversion.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+
+namespace slipway::worker {
+namespace {
+
+constexpr std::string_view kDefaultTarget = "huggingface";
+constexpr std::array<std::string_view, 1> kTargets = {kDefaultTarget};
+constexpr std::string_view kNoQuantization = "none";
+constexpr std::array<std::string_view, 1> kQuantizations = {kNoQuantization};
+
+struct DTypeOption {
+  std::string_view name;
+  engine::DType dtype;
+};
+constexpr std::array kDTypes = std::to_array<DTypeOption>({
+    {"bf16", engine::DType::kBF16},
+    {"fp16", engine::DType::kF16},
+    {"fp32", engine::DType::kF32},
+});
+
+absl::StatusOr<std::vector<std::string>> Targets(const v1::ExportSpec& spec) {
+  if (spec.targets().empty()) {
+    return std::vector{std::string(kDefaultTarget)};
+  }
+  std::vector<std::string> targets;
+  for (const std::string& target : spec.targets()) {
+    if (std::ranges::find(kTargets, target) == kTargets.end()) {
+      return Error(Reason::kOptionUnsupported, fmt::format("targets: '{}' is not written by this version; it writes {}",
+                                                           target, fmt::join(kTargets, ", ")));
+    }
+    if (std::ranges::find(targets, target) != targets.end()) {
+      return Error(Reason::kInvalidArgument, fmt::format("targets: '{}' is named twice", target));
+    }
+    targets.push_back(target);
+  }
+  return targets;
+}
+
+absl::StatusOr<std::string> Quantization(const v1::ExportSpec& spec) {
+  if (spec.quantization().empty()) {
+    return std::string(kNoQuantization);
+  }
+  if (std::ranges::find(kQuantizations, spec.quantization()) == kQuantizations.end()) {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("quantization: '{}' is not written by this version; it writes {}", spec.quantization(),
+                             fmt::join(kQuantizations, ", ")));
+  }
+  return spec.quantization();
+}
+
+absl::StatusOr<std::optional<engine::DType>> ParametersDType(const v1::ExportSpec& spec) {
+  if (spec.dtype().empty()) {
+    return std::optional<engine::DType>();
+  }
+  const auto* option = std::ranges::find(kDTypes, spec.dtype(), &DTypeOption::name);
+  if (option == kDTypes.end()) {
+    return Error(Reason::kInvalidArgument, fmt::format("dtype: '{}' is none of bf16, fp16, fp32", spec.dtype()));
+  }
+  return std::optional(option->dtype);
+}
+
+absl::StatusOr<DigestAlgorithm> DigestOf(const v1::ExportSpec& spec) {
+  if (spec.digest().empty()) {
+    return DigestAlgorithm::kSha256;
+  }
+  const auto algorithm = DigestAlgorithmFromName(spec.digest());
+  if (!algorithm) {
+    return Error(Reason::kInvalidArgument, fmt::format("digest: '{}' is none of sha256, xxh3, none", spec.digest()));
+  }
+  return *algorithm;
+}
+
+absl::Status CheckCheckpoint(const std::string& checkpoint, bool has_iteration, std::int64_t iteration) {
+  if (checkpoint.empty()) {
+    return Error(Reason::kInvalidArgument, "checkpoint: must not be empty");
+  }
+  if (has_iteration && iteration < 0) {
+    return Error(Reason::kInvalidArgument, fmt::format("iteration: {} is negative", iteration));
+  }
+  return absl::OkStatus();
+}
+
+// Strings of messages must be UTF-8; names come from checkpoints and may hold any bytes.
+std::string Repaired(const std::string& text) {
+  return nlohmann::json::parse(nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+      .get<std::string>();
+}
+
+}  // namespace
+
+absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec) {
+  SLIPWAY_RETURN_IF_ERROR(CheckCheckpoint(spec.checkpoint(), spec.has_iteration(), spec.iteration()));
+  if (spec.max_shard_bytes() < 0) {
+    return Error(Reason::kInvalidArgument, fmt::format("max_shard_bytes: {} is negative", spec.max_shard_bytes()));
+  }
+  engine::ExportOptions options;
+  options.checkpoint = spec.checkpoint();
+  SLIPWAY_ASSIGN_OR_RETURN(options.targets, Targets(spec));
+  SLIPWAY_ASSIGN_OR_RETURN(options.quantization, Quantization(spec));
+  options.hf_config = spec.hf_config();
+  options.architecture = spec.architecture();
+  if (spec.has_iteration()) {
+    options.iteration = spec.iteration();
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(options.dtype, ParametersDType(spec));
+  SLIPWAY_ASSIGN_OR_RETURN(options.digest, DigestOf(spec));
+  if (spec.max_shard_bytes() > 0) {
+    options.maximum_shard_bytes = spec.max_shard_bytes();
+  }
+  options.allow_custom_code = spec.allow_custom_code();
+  return options;
+}
+
+absl::StatusOr<engine::InspectOptions> ToInspectOptions(const v1::Assignment& assignment) {
+  SLIPWAY_RETURN_IF_ERROR(CheckCheckpoint(assignment.checkpoint(), assignment.has_iteration(), assignment.iteration()));
+  engine::InspectOptions options;
+  options.checkpoint = assignment.checkpoint();
+  if (assignment.has_iteration()) {
+    options.iteration = assignment.iteration();
+  }
+  options.tensors = assignment.inspect_tensors();
+  return options;
+}
+
+v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan, bool with_json) {
+  v1::PlanSummary summary;
+  summary.set_plan_hash(plan.hash);
+  summary.set_architecture(plan.architecture);
+  summary.set_tensors(static_cast<std::int64_t>(plan.tensors.size()));
+  summary.set_output_bytes(plan.output_bytes);
+  summary.set_input_bytes(plan.input_bytes);
+  for (const engine::Shard& shard : plan.shards) {
+    summary.add_shard_bytes(shard.bytes);
+  }
+  summary.set_peak_memory_bytes(plan.peak_memory_bytes);
+  summary.set_parameters(plan.parameters);
+  for (const std::string& warning : plan.warnings) {
+    summary.add_warnings(Repaired(warning));
+  }
+  if (with_json) {
+    summary.set_plan_json(engine::PlanToJson(plan));
+  }
+  return summary;
+}
+
+v1::ShardResult ToShardResult(const engine::ShardResult& result) {
+  v1::ShardResult message;
+  message.set_file(result.file);
+  message.set_size(result.bytes);
+  message.set_digest(result.digest);
+  message.set_bytes_written(result.bytes_written);
+  return message;
+}
+
+v1::PublishResult ToPublishResult(const engine::Publication& publication) {
+  v1::PublishResult message;
+  message.set_path(publication.path);
+  message.set_manifest_digest(publication.manifest_digest);
+  return message;
+}
+
+}  // namespace slipway::worker

@@ -1,0 +1,125 @@
+#include "worker/engine_task_runner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "common/byte_size.h"
+#include "common/error.h"
+#include "worker/conversion.h"
+#include "worker/engine/plan/inspection.h"
+#include "worker/engine/run/publication.h"
+#include "worker/engine/run/shard_writer.h"
+
+namespace slipway::worker {
+namespace {
+
+std::string CacheKey(const v1::Assignment& assignment) {
+  return assignment.output() + '\0' + assignment.spec().SerializeAsString();
+}
+
+absl::Status CheckNotCancelled(const TaskControl& control) {
+  return control.cancelled() ? Error(Reason::kCancelled, "the task was cancelled") : absl::OkStatus();
+}
+
+absl::Status CheckMemory(const engine::ExportPlan& plan, const engine::MemoryBudget& memory) {
+  if (plan.peak_memory_bytes <= memory.total()) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kMemoryBudgetTooSmall,
+               fmt::format("the plan needs a memory budget of {} bytes ({}); the worker has {}", plan.peak_memory_bytes,
+                           FormatByteSize(plan.peak_memory_bytes), FormatByteSize(memory.total())));
+}
+
+// Counts something in for as long as it lives.
+class Counted {
+ public:
+  explicit Counted(std::atomic<int>& counter) : counter_(counter), count_(++counter) {}
+  ~Counted() { --counter_; }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+  [[nodiscard]] int count() const { return count_; }
+
+ private:
+  std::atomic<int>& counter_;
+  const int count_;
+};
+
+}  // namespace
+
+EngineTaskRunner::EngineTaskRunner(const EngineOptions& options, FileSystem& files, PlanSource plans)
+    : threads_(std::max(1, options.threads)), files_(files), memory_(options.memory_budget), plans_(std::move(plans)) {}
+
+PlanSource EngineTaskRunner::EnginePlanSource() {
+  return {.make = engine::MakePlan,
+          .check_unchanged = [](const engine::ExportPlan& plan) { return engine::CheckUnchanged(*plan.checkpoint); }};
+}
+
+absl::StatusOr<v1::PlanSummary> EngineTaskRunner::Plan(const v1::Assignment& assignment, TaskControl& control) {
+  SLIPWAY_ASSIGN_OR_RETURN(const engine::ExportOptions options, ToExportOptions(assignment.spec()));
+  const bool validate_only = assignment.lease().kind() == v1::TASK_KIND_VALIDATE;
+  control.EnterPhase();
+  // Never from the cache: the latest iteration may be another one by now.
+  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, plans_.Make(CacheKey(assignment), options));
+  control.EnterPhase();
+  if (validate_only) {
+    plans_.Forget(CacheKey(assignment));
+  }
+  SLIPWAY_RETURN_IF_ERROR(CheckMemory(*plan, memory_));
+  SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
+  if (!validate_only) {
+    SLIPWAY_RETURN_IF_ERROR(
+        engine::PrepareStaging(*plan, assignment.output(), assignment.spec().overwrite(), files_).status());
+    control.EnterPhase();
+  }
+  return ToPlanSummary(*plan, validate_only);
+}
+
+absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignment& assignment,
+                                                             const std::string& attempt, TaskControl& control) {
+  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, AcceptedPlan(assignment));
+  control.EnterPhase();
+  const std::int32_t shard = assignment.lease().shard();
+  if (shard < 0 || static_cast<std::size_t>(shard) >= plan->shards.size()) {
+    return Error(Reason::kInternal,
+                 fmt::format("the plan has {} shards, none numbered {}", plan->shards.size(), shard));
+  }
+  SLIPWAY_RETURN_IF_ERROR(CheckMemory(*plan, memory_));
+  SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
+  const Counted in_work(shards_in_work_);
+  const engine::RunResources resources{
+      .files = &files_, .memory = &memory_, .threads = std::max(1, threads_ / in_work.count())};
+  const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
+                                       .cancelled = &control.cancel_flag()};
+  SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,
+                           engine::WriteShard(*plan, shard, engine::StagingDirectory(assignment.output(), plan->hash),
+                                              attempt, resources, run_control));
+  return ToShardResult(result);
+}
+
+absl::StatusOr<v1::PublishResult> EngineTaskRunner::Publish(const v1::Assignment& assignment, TaskControl& control) {
+  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, AcceptedPlan(assignment));
+  control.EnterPhase();
+  SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
+  SLIPWAY_ASSIGN_OR_RETURN(const engine::Publication publication,
+                           engine::Publish(*plan, assignment.output(), assignment.lease().export_name(),
+                                           assignment.lease().epoch(), assignment.spec().overwrite(), files_));
+  plans_.Forget(CacheKey(assignment));
+  return ToPublishResult(publication);
+}
+
+absl::StatusOr<std::string> EngineTaskRunner::Inspect(const v1::Assignment& assignment, TaskControl& control) {
+  SLIPWAY_ASSIGN_OR_RETURN(const engine::InspectOptions options, ToInspectOptions(assignment));
+  control.EnterPhase();
+  SLIPWAY_ASSIGN_OR_RETURN(const nlohmann::ordered_json inspection, engine::Inspect(options));
+  return inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+absl::StatusOr<PlanCache::Plan> EngineTaskRunner::AcceptedPlan(const v1::Assignment& assignment) {
+  SLIPWAY_ASSIGN_OR_RETURN(const engine::ExportOptions options, ToExportOptions(assignment.spec()));
+  return plans_.Find(CacheKey(assignment), options, assignment.plan_hash());
+}
+
+}  // namespace slipway::worker

@@ -1,0 +1,44 @@
+// The task runner that exports: the engine behind the agent's interface.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "common/file_system.h"
+#include "worker/engine/run/memory_budget.h"
+#include "worker/plan_cache.h"
+#include "worker/task_runner.h"
+
+namespace slipway::worker {
+
+struct EngineOptions {
+  std::int64_t memory_budget = 0;  // bytes, for everything that runs in the process
+  int threads = 1;                 // shared by the shards that are written at the same time; at least 1
+};
+
+class EngineTaskRunner final : public TaskRunner {
+ public:
+  // `files` outlives the runner. `plans`: the engine's, except in tests.
+  EngineTaskRunner(const EngineOptions& options, FileSystem& files, PlanSource plans = EnginePlanSource());
+
+  absl::StatusOr<v1::PlanSummary> Plan(const v1::Assignment& assignment, TaskControl& control) override;
+  absl::StatusOr<v1::ShardResult> WriteShard(const v1::Assignment& assignment, const std::string& attempt,
+                                             TaskControl& control) override;
+  absl::StatusOr<v1::PublishResult> Publish(const v1::Assignment& assignment, TaskControl& control) override;
+  absl::StatusOr<std::string> Inspect(const v1::Assignment& assignment, TaskControl& control) override;
+
+  static PlanSource EnginePlanSource();
+
+ private:
+  // The plan that the export was accepted with.
+  absl::StatusOr<PlanCache::Plan> AcceptedPlan(const v1::Assignment& assignment);
+
+  const int threads_;
+  FileSystem& files_;
+  engine::MemoryBudget memory_;
+  PlanCache plans_;
+  std::atomic<int> shards_in_work_ = 0;
+};
+
+}  // namespace slipway::worker

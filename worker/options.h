@@ -1,0 +1,33 @@
+// What slipway-worker is told: flags, over the YAML file of --config, over defaults.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/reason.h"
+
+namespace slipway::worker {
+
+struct WorkerOptions {
+  std::string server;  // HOST:PORT or unix:PATH
+  std::string name;    // unique in the service; default: host name and process id
+  std::string device = "auto";
+  std::int64_t memory_budget = 0;  // bytes
+  int threads = 1;                 // of the engine
+  int slots = 1;                   // tasks at once
+  std::chrono::seconds drain_timeout{60};
+  std::string log_level = "info";
+  std::string log_format = "text";
+  bool exit_with_parent = false;
+};
+
+struct ParsedOptions {
+  WorkerOptions options;
+  std::optional<ExitStatus> exit;  // set: leave with it; help, version or what is wrong has been printed
+};
+
+ParsedOptions ParseWorkerOptions(int argc, const char* const* argv);
+
+}  // namespace slipway::worker
