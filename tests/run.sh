@@ -9,6 +9,7 @@
 # every 4th source file, another quarter with each commit; 'all': on all of them).
 #
 # Prints a table of stages with their times and, last, "N passed, N failed, N skipped".
+# shellcheck disable=SC2317  # the functions are called through stage
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1

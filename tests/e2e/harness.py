@@ -56,6 +56,28 @@ def wait_until(condition, what, seconds=60, interval=0.02):
         time.sleep(interval)
 
 
+def make_checkpoint(test, directory, size):
+    """A torch_dist checkpoint of about `size` bytes of noise; skips the test where the tool is not built."""
+    tool = BIN / "make_sparse_checkpoint"
+    if not tool.exists():
+        test.skipTest("make_sparse_checkpoint is not built")
+    subprocess.run([tool, "--out", directory, "--size", str(size), "--fill", "random"], check=True, capture_output=True)
+
+
+def processes_with(text):
+    """Ids of running processes with `text` in their command line, but not this one."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                command = Path("/proc", entry, "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if text in command:
+                found.append(int(entry))
+    return found
+
+
 class Scratch:
     """A temporary directory; short, because Unix socket paths are limited to 107 bytes."""
 

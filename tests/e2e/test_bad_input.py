@@ -5,8 +5,8 @@ import subprocess
 import unittest
 
 from damage import CASES
-from harness import (BIN, CHECKPOINTS, DONE, FAILED, REFUSED, Scratch, Service, describe, digests, options_of, reason_of,
-                     slipway, state_of, wait_until)
+from harness import (BIN, CHECKPOINTS, DONE, FAILED, REFUSED, Scratch, Service, describe, digests, make_checkpoint,
+                     options_of, reason_of, slipway, state_of, wait_until)
 
 FIXTURE = "llama3_tp2_pp2_torch_dist"
 
@@ -57,12 +57,9 @@ class DamagedCheckpoints(unittest.TestCase):
 
 class AChangingCheckpoint(unittest.TestCase):
     def test_a_file_that_shrinks_while_it_is_read_fails_the_export(self):
-        make = BIN / "make_sparse_checkpoint"
-        if not make.exists():
-            self.skipTest("make_sparse_checkpoint is not built")
         with Scratch() as scratch:
             checkpoint = scratch / "in"
-            subprocess.run([make, "--out", checkpoint, "--size", "256MB", "--fill", "random"], check=True, capture_output=True)
+            make_checkpoint(self, checkpoint, 256_000_000)
             with Service(scratch / "svc", 1, ("--threads", "1")) as service:
                 name = service.submit(checkpoint, "--max-shard-size", "2MB")
                 wait_until(lambda: service.get(name).get("progress", {}).get("shards_done", 0) >= 1, "a first shard")

@@ -1,0 +1,78 @@
+"""`slipway export` without a server: no set-up, nothing left, little time."""
+import os
+import signal
+import statistics
+import subprocess
+import time
+import unittest
+
+from artifact import read_directory, tensor_differences
+from harness import (BIN, CHECKPOINTS, INTERRUPTED, Scratch, Service, describe, leftovers, make_checkpoint,
+                     processes_with, slipway, wait_until)
+
+FIXTURE = "llama3_tp2_pp2_torch_dist"
+
+
+class LocalMode(unittest.TestCase):
+    def test_an_empty_environment_is_enough(self):
+        with Scratch() as scratch:
+            result = slipway("export", CHECKPOINTS / FIXTURE, scratch / "out", env={}, cwd="/")
+            self.assertEqual(0, result.returncode, describe(result))
+            golden = read_directory(CHECKPOINTS / FIXTURE / "golden_hf")
+            self.assertEqual([], tensor_differences(read_directory(scratch / "out"), golden))
+
+    def test_paths_may_be_relative(self):
+        with Scratch() as scratch:
+            result = slipway("export", os.path.relpath(CHECKPOINTS / FIXTURE, scratch.path), "out", cwd=scratch.path)
+            self.assertEqual(0, result.returncode, describe(result))
+            self.assertEqual(["out"], os.listdir(scratch.path))
+
+    def test_nothing_is_left_in_tmpdir_or_beside_the_output(self):
+        with Scratch() as scratch:
+            (scratch / "tmp").mkdir()
+            for output in ("out", "out"):  # done, then refused
+                slipway("export", CHECKPOINTS / FIXTURE, scratch / output, env={"TMPDIR": str(scratch / "tmp")})
+            self.assertEqual([], os.listdir(scratch / "tmp"))
+            self.assertEqual([], leftovers(scratch.path))
+            self.assertEqual([], processes_with(str(scratch / "tmp")))
+
+    def test_an_interrupt_ends_it_with_130_and_leaves_nothing(self):
+        with Scratch() as scratch:
+            make_checkpoint(self, scratch / "big", 256_000_000)
+            (scratch / "tmp").mkdir()
+            process = subprocess.Popen([BIN / "slipway", "export", scratch / "big", scratch / "out", "--max-shard-size",
+                                        "4MB"], env={"TMPDIR": str(scratch / "tmp")}, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            wait_until(lambda: leftovers(scratch.path), "the staging directory")
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+            self.assertEqual(INTERRUPTED, process.returncode, stderr)
+            self.assertEqual(["big", "tmp"], sorted(os.listdir(scratch.path)))
+            self.assertEqual([], os.listdir(scratch / "tmp"))
+
+    def test_the_time_that_it_adds(self):
+        """Printed, not judged: the machine may be busy."""
+        with Scratch() as scratch:
+            def times(run):
+                result = []
+                for number in range(7):
+                    started = time.monotonic()
+                    done = run(scratch / f"{run.__name__}{number}")
+                    result.append((time.monotonic() - started) * 1000)
+                    self.assertEqual(0, done.returncode, describe(done))
+                return statistics.median(result)
+
+            def local(output):
+                return slipway("export", CHECKPOINTS / FIXTURE, output, "--quiet")
+
+            with Service(scratch / "svc") as service:
+                def served(output):
+                    return service.run("export", CHECKPOINTS / FIXTURE, output, "--quiet")
+                with_service = times(served)
+            alone = times(local)
+            print(f"\n    tiny export, median of 7: {alone:.0f} ms local, {with_service:.0f} ms with a running service: "
+                  f"local mode adds {alone - with_service:.0f} ms")
+
+
+if __name__ == "__main__":
+    unittest.main()
