@@ -1,0 +1,109 @@
+#include "worker/engine/run/artifact_files.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "common/kill_point.h"
+#include "worker/engine/run/staging.h"
+#include "worker/engine/write/index.h"
+#include "worker/engine/write/manifest.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr std::int64_t kMaximumSidecar = std::int64_t{128} << 20;
+
+std::string DigestOf(DigestAlgorithm algorithm, std::string_view content) {
+  Digest digest(algorithm);
+  digest.Update(content);
+  return digest.Finish();
+}
+
+// Writes files into the directory and takes down what they were.
+class Collector {
+ public:
+  Collector(std::string directory, DigestAlgorithm digest, FileSystem& files)
+      : directory_(std::move(directory)), digest_(digest), files_(files) {}
+
+  absl::Status Add(const std::string& path, std::string_view content) {
+    const std::string full = fmt::format("{}/{}", directory_, path);
+    if (path.find('/') != std::string::npos) {
+      SLIPWAY_RETURN_IF_ERROR(files_.MakeDirectories(ParentOf(full)));
+    }
+    SLIPWAY_RETURN_IF_ERROR(files_.WriteSmallFileAtomically(full, content));
+    written_.push_back({path, static_cast<std::int64_t>(content.size()), DigestOf(digest_, content)});
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] std::vector<ManifestFile> Take() { return std::move(written_); }
+
+ private:
+  std::string directory_;
+  DigestAlgorithm digest_;
+  FileSystem& files_;
+  std::vector<ManifestFile> written_;
+};
+
+absl::StatusOr<std::string> ReadSidecar(const SidecarFile& sidecar, FileSystem& files) {
+  auto content = files.ReadSmallFile(sidecar.source, kMaximumSidecar);
+  if (!content.ok() && ReasonOf(content.status()) != Reason::kLimitExceeded) {
+    return Error(Reason::kCheckpointUnreadable, std::string(content.status().message()), {.file = sidecar.source});
+  }
+  SLIPWAY_RETURN_IF_ERROR(content.status());
+  const auto now = files.Identify(sidecar.source);
+  if (!now.ok() || *now != sidecar.identity) {
+    return Error(Reason::kCheckpointChanged, "the file changed since the plan was made", {.file = sidecar.source});
+  }
+  return content;
+}
+
+Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& results, const std::string& export_name) {
+  const Checkpoint& checkpoint = *plan.checkpoint;
+  Manifest manifest;
+  manifest.export_name = export_name;
+  manifest.plan_hash = plan.hash;
+  manifest.output_hash = plan.output_hash;
+  manifest.architecture = plan.architecture;
+  manifest.source_path = checkpoint.path;
+  manifest.source_format = std::string(NameOf(checkpoint.format));
+  manifest.iteration = checkpoint.iteration;
+  manifest.digest = plan.options.digest;
+  for (const CheckpointFile& file : checkpoint.files) {
+    manifest.source_files.push_back({file.name, file.identity.size, file.identity.modified_ns});
+  }
+  for (const ShardResult& shard : results) {
+    manifest.files.push_back({shard.file, shard.bytes, shard.digest});
+    const auto first = static_cast<std::size_t>(plan.shards[static_cast<std::size_t>(shard.shard)].first_tensor);
+    for (std::size_t i = 0; i < shard.tensors.size(); ++i) {
+      const OutputTensor& tensor = plan.tensors[first + i];
+      manifest.tensors.push_back({tensor.name, tensor.dtype, tensor.shape, shard.file, tensor.file_offset, tensor.bytes,
+                                  shard.tensors[i].xxh3});
+    }
+  }
+  return manifest;
+}
+
+}  // namespace
+
+absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardResult>& results,
+                                const std::string& export_name, const std::string& directory, FileSystem& files) {
+  Collector collector(directory, plan.options.digest, files);
+  for (const TextFile& text : plan.texts) {
+    SLIPWAY_RETURN_IF_ERROR(collector.Add(text.path, text.content));
+  }
+  for (const SidecarFile& sidecar : plan.sidecars) {
+    SLIPWAY_ASSIGN_OR_RETURN(const std::string content, ReadSidecar(sidecar, files));
+    SLIPWAY_RETURN_IF_ERROR(collector.Add(sidecar.path, content));
+  }
+  if (plan.shards.size() > 1) {
+    SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kIndexFile), IndexToJson(plan)));
+  }
+  SLIPWAY_KILL_POINT("publish-before-manifest");
+  Manifest manifest = Describe(plan, results, export_name);
+  std::vector<ManifestFile> others = collector.Take();
+  manifest.files.insert(manifest.files.end(), others.begin(), others.end());
+  return files.WriteSmallFileAtomically(fmt::format("{}/{}", directory, kManifestFile), ManifestToJson(manifest));
+}
+
+}  // namespace slipway::engine

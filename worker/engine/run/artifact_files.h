@@ -1,0 +1,21 @@
+// Everything of an artifact but its shards: texts, sidecars, index, manifest.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/file_system.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/run/shard_writer.h"
+
+namespace slipway::engine {
+
+// Writes them into `directory`, which holds the shards of `results` (all of the plan's, in order); the manifest last,
+// so that where there is a manifest everything is there. Each is on disk on return. Errors: OUTPUT_*, CHECKPOINT_*
+// for a sidecar that cannot be read or is no longer what was planned.
+absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardResult>& results,
+                                const std::string& export_name, const std::string& directory, FileSystem& files);
+
+}  // namespace slipway::engine

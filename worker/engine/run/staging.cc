@@ -1,0 +1,90 @@
+#include "worker/engine/run/staging.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "worker/engine/run/journal.h"
+#include "worker/engine/run/publication.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr std::size_t kHashDigits = 16;
+
+std::string NameIn(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+std::string PrefixOf(const std::string& output) { return fmt::format(".{}.slipway-", NameIn(output)); }
+
+}  // namespace
+
+std::string ParentOf(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string StagingDirectory(const std::string& output, const std::string& plan_hash) {
+  return fmt::format("{}/{}{}", ParentOf(output), PrefixOf(output), plan_hash.substr(0, kHashDigits));
+}
+
+std::string ClaimedDirectory(const std::string& staging, std::int64_t epoch) {
+  return fmt::format("{}.e{}", staging, epoch);
+}
+
+absl::StatusOr<std::vector<std::int64_t>> ClaimsOf(const std::string& staging, FileSystem& files) {
+  const std::string prefix = NameIn(staging) + ".e";
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, files.List(ParentOf(staging)));
+  std::vector<std::int64_t> epochs;
+  for (const DirectoryEntry& entry : entries) {
+    if (!entry.name.starts_with(prefix)) {
+      continue;
+    }
+    std::int64_t epoch = 0;
+    const char* const end = entry.name.data() + entry.name.size();
+    const auto [parsed_to, error] = std::from_chars(entry.name.data() + prefix.size(), end, epoch);
+    if (error == std::errc() && parsed_to == end) {
+      epochs.push_back(epoch);
+    }
+  }
+  std::ranges::sort(epochs);
+  return epochs;
+}
+
+void RemoveIfUnheld(const std::string& directory, FileSystem& files) {
+  const std::string lock_path = fmt::format("{}/{}", directory, kLockFile);
+  std::unique_ptr<FileLock> lock;
+  if (files.Exists(lock_path)) {
+    auto locked = files.TryLock(lock_path, /*exclusive=*/true);
+    if (!locked.ok()) {
+      return;
+    }
+    lock = *std::move(locked);
+  }
+  const std::string trash = directory + ".trash";
+  files.RemoveTree(trash).IgnoreError();
+  if (files.Rename(directory, trash, RenameMode::kNoReplace).ok()) {
+    files.RemoveTree(trash).IgnoreError();
+  }
+}
+
+absl::Status SweepOthers(const std::string& output, const std::string& staging, FileSystem& files) {
+  const std::string parent = ParentOf(output);
+  const std::string own = NameIn(staging);
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, files.List(parent));
+  for (const DirectoryEntry& entry : entries) {
+    const bool is_trash = entry.name.ends_with(".trash");
+    if (!entry.name.starts_with(PrefixOf(output)) || (entry.name.starts_with(own) && !is_trash)) {
+      continue;
+    }
+    const std::string path = fmt::format("{}/{}", parent, entry.name);
+    if (is_trash) {
+      files.RemoveTree(path).IgnoreError();
+    } else {
+      RemoveIfUnheld(path, files);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,31 @@
+// Names of the directories beside an output that belong to it, and taking away those that nobody needs.
+//
+//   P/.NAME.slipway-<plan>           staging: shards are written here
+//   P/.NAME.slipway-<plan>.e<epoch>  claimed by the publisher of that epoch
+//   P/.NAME.slipway-....trash        being removed
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/file_system.h"
+
+namespace slipway::engine {
+
+[[nodiscard]] std::string ParentOf(const std::string& path);
+[[nodiscard]] std::string ClaimedDirectory(const std::string& staging, std::int64_t epoch);
+
+// Epochs of the publishers that have claimed `staging`, ascending.
+absl::StatusOr<std::vector<std::int64_t>> ClaimsOf(const std::string& staging, FileSystem& files);
+
+// Removes the directory unless a process holds its lock. It is renamed first, so that whoever comes back to it finds
+// it gone, never half of it. Failures leave it to the next sweep.
+void RemoveIfUnheld(const std::string& directory, FileSystem& files);
+
+// Removes what belongs to `output` but not to `staging`, unless it is held.
+absl::Status SweepOthers(const std::string& output, const std::string& staging, FileSystem& files);
+
+}  // namespace slipway::engine

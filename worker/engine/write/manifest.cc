@@ -1,0 +1,127 @@
+#include "worker/engine/write/manifest.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "common/error.h"
+
+namespace slipway::engine {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::string_view kFormat = "slipway-artifact";
+constexpr int kVersion = 1;
+
+std::string Dump(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+Json RowOf(const ManifestSourceFile& file) {
+  return {{"name", file.name}, {"size", file.size}, {"modified", file.modified_ns}};
+}
+
+Json RowOf(const ManifestFile& file) { return {{"path", file.path}, {"size", file.size}, {"digest", file.digest}}; }
+
+Json RowOf(const ManifestTensor& tensor) {
+  Json shape = Json::array();
+  for (const std::int64_t extent : tensor.shape) {
+    shape.push_back(extent);
+  }
+  return {{"name", tensor.name},       {"dtype", std::string(InfoOf(tensor.dtype).safetensors_name)},
+          {"shape", std::move(shape)}, {"file", tensor.file},
+          {"offset", tensor.offset},   {"bytes", tensor.bytes},
+          {"xxh3", tensor.xxh3}};
+}
+
+// Rows are turned into text one by one: a manifest of 100,000 tensors never exists as a tree.
+template <class Row>
+std::string Rows(const std::vector<Row>& rows) {
+  std::string text = "[";
+  for (const Row& row : rows) {
+    text += text.size() > 1 ? ",\n    " : "\n    ";
+    text += Dump(RowOf(row));
+  }
+  return text + (rows.empty() ? "]" : "\n  ]");
+}
+
+ManifestTensor TensorOf(const nlohmann::json& row) {
+  ManifestTensor tensor;
+  tensor.name = row.at("name");
+  const auto dtype = DTypeFromSafetensorsName(row.at("dtype").get<std::string>());
+  if (!dtype) {
+    throw nlohmann::json::other_error::create(501, "unknown dtype", &row);
+  }
+  tensor.dtype = *dtype;
+  for (const nlohmann::json& extent : row.at("shape")) {
+    tensor.shape.push_back(extent.get<std::int64_t>());
+  }
+  tensor.file = row.at("file");
+  tensor.offset = row.at("offset");
+  tensor.bytes = row.at("bytes");
+  tensor.xxh3 = row.at("xxh3");
+  return tensor;
+}
+
+Manifest ManifestOf(const nlohmann::json& json) {
+  Manifest manifest;
+  manifest.export_name = json.at("export");
+  manifest.plan_hash = json.at("plan_hash");
+  manifest.output_hash = json.at("output_hash");
+  manifest.architecture = json.at("architecture");
+  const nlohmann::json& source = json.at("source");
+  manifest.source_path = source.at("path");
+  manifest.source_format = source.at("format");
+  manifest.iteration = source.at("iteration");
+  for (const nlohmann::json& file : source.at("files")) {
+    manifest.source_files.push_back({file.at("name"), file.at("size"), file.at("modified")});
+  }
+  const auto digest = DigestAlgorithmFromName(json.at("digest_algorithm").get<std::string>());
+  if (!digest) {
+    throw nlohmann::json::other_error::create(501, "unknown digest algorithm", &json);
+  }
+  manifest.digest = *digest;
+  for (const nlohmann::json& file : json.at("files")) {
+    manifest.files.push_back({file.at("path"), file.at("size"), file.at("digest")});
+  }
+  for (const nlohmann::json& tensor : json.at("tensors")) {
+    manifest.tensors.push_back(TensorOf(tensor));
+  }
+  return manifest;
+}
+
+}  // namespace
+
+std::string ManifestToJson(const Manifest& manifest) {
+  const Json tool{{"name", "slipway"}, {"version", SLIPWAY_VERSION}};
+  std::string text = "{\n";
+  const auto field = [&text](std::string_view name, const std::string& value) {
+    text += fmt::format("{}  \"{}\": {}", text.size() > 2 ? ",\n" : "", name, value);
+  };
+  field("format", Dump(std::string(kFormat)));
+  field("version", std::to_string(kVersion));
+  field("tool", Dump(tool));
+  field("export", Dump(manifest.export_name));
+  field("plan_hash", Dump(manifest.plan_hash));
+  field("output_hash", Dump(manifest.output_hash));
+  field("architecture", Dump(manifest.architecture));
+  field("source",
+        fmt::format(R"({{"path": {}, "format": {}, "iteration": {}, "files": {}}})", Dump(manifest.source_path),
+                    Dump(manifest.source_format), manifest.iteration, Rows(manifest.source_files)));
+  field("digest_algorithm", Dump(std::string(NameOf(manifest.digest))));
+  field("files", Rows(manifest.files));
+  field("tensors", Rows(manifest.tensors));
+  return text + "\n}\n";
+}
+
+absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
+  try {
+    const nlohmann::json json = nlohmann::json::parse(text);
+    if (json.at("format") != std::string(kFormat) || json.at("version") != kVersion) {
+      return Error(Reason::kArtifactCorrupt, "not a manifest of a version that is known here");
+    }
+    return ManifestOf(json);
+  } catch (const nlohmann::json::exception& error) {
+    return Error(Reason::kArtifactCorrupt, fmt::format("the manifest cannot be understood: {}", error.what()));
+  }
+}
+
+}  // namespace slipway::engine
