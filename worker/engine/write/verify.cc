@@ -1,0 +1,295 @@
+#include "worker/engine/write/verify.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "common/digest.h"
+#include "common/error.h"
+#include "worker/engine/storage/source.h"
+#include "worker/engine/write/index.h"
+#include "worker/engine/write/manifest.h"
+#include "worker/engine/write/safetensors.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr std::size_t kReadStep = std::size_t{1} << 20;
+constexpr int kMaximumDepth = 16;
+constexpr std::size_t kMaximumFiles = 1'000'000;
+constexpr std::int64_t kMaximumIndex = std::int64_t{1} << 30;
+
+absl::Status Corrupt(std::string_view message, const Where& where) {
+  return Error(Reason::kArtifactCorrupt, message, where);
+}
+
+// The readers' errors speak of checkpoints; here everything that cannot be read is a corrupt artifact.
+absl::Status AsCorrupt(const absl::Status& status, const Where& where) {
+  return AddWhere(Corrupt(std::string(status.message()), WhereOf(status)), where);
+}
+
+absl::Status ListFiles(const SourceDirectory& directory, const std::string& prefix, int depth,
+                       std::set<std::string>& found) {
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, directory.List());
+  for (const DirectoryEntry& entry : entries) {
+    if (entry.is_directory) {
+      if (depth == kMaximumDepth) {
+        return Corrupt("directories are nested too deeply", {.file = prefix + entry.name});
+      }
+      SLIPWAY_ASSIGN_OR_RETURN(const auto below, directory.OpenDirectory(entry.name));
+      SLIPWAY_RETURN_IF_ERROR(ListFiles(*below, prefix + entry.name + "/", depth + 1, found));
+    } else if (found.size() < kMaximumFiles) {
+      found.insert(prefix + entry.name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Runs tasks 0 to count-1 on `threads` threads; the error of the first task that failed, by number.
+absl::Status RunTasks(std::size_t count, int threads, const std::function<absl::Status(std::size_t)>& task) {
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> failed{false};
+  std::mutex mutex;
+  std::map<std::size_t, absl::Status> errors;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < count && !failed; i = next++) {
+      absl::Status status = task(i);
+      if (!status.ok()) {
+        failed = true;
+        const std::lock_guard lock(mutex);
+        errors.emplace(i, std::move(status));
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < threads; ++i) {
+      try {
+        helpers.emplace_back(work);
+      } catch (const std::system_error&) {
+        break;  // those that run do the work
+      }
+    }
+    work();
+  }
+  return errors.empty() ? absl::OkStatus() : errors.begin()->second;
+}
+
+class Verification {
+ public:
+  Verification(std::unique_ptr<SourceDirectory> directory, Manifest manifest,
+               const std::function<void(std::int64_t)>& progress)
+      : directory_(std::move(directory)), manifest_(std::move(manifest)), progress_(progress) {}
+
+  absl::StatusOr<VerifyReport> Run(int threads) {
+    SLIPWAY_RETURN_IF_ERROR(CheckListing());
+    SLIPWAY_RETURN_IF_ERROR(OpenFiles());
+    for (const ManifestFile& file : manifest_.files) {
+      if (file.path.ends_with(".safetensors")) {
+        SLIPWAY_RETURN_IF_ERROR(CheckHeader(file.path));
+      }
+    }
+    if (!tensors_of_.empty()) {
+      return Corrupt("the manifest has tensors of a file that is none of the artifact's",
+                     {.tensor = tensors_of_.begin()->second.front()->name, .file = tensors_of_.begin()->first});
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckIndex());
+    SLIPWAY_RETURN_IF_ERROR(CheckBytes(threads));
+    VerifyReport report{.files = static_cast<std::int64_t>(manifest_.files.size()),
+                        .tensors = static_cast<std::int64_t>(manifest_.tensors.size()),
+                        .bytes = 0,
+                        .plan_hash = manifest_.plan_hash,
+                        .digest_algorithm = std::string(NameOf(manifest_.digest))};
+    for (const ManifestFile& file : manifest_.files) {
+      report.bytes += file.size;
+    }
+    return report;
+  }
+
+ private:
+  absl::Status CheckListing() {
+    std::set<std::string> found;
+    if (const absl::Status status = ListFiles(*directory_, "", 0, found); !status.ok()) {
+      return AsCorrupt(status, {.file = directory_->path()});
+    }
+    std::set<std::string> expected{std::string(kManifestFile)};
+    for (const ManifestFile& file : manifest_.files) {
+      if (!expected.insert(file.path).second) {
+        return Corrupt("the manifest names the file twice", {.file = file.path});
+      }
+      if (!found.contains(file.path)) {
+        return Corrupt("a file of the manifest is missing", {.file = file.path});
+      }
+    }
+    for (const std::string& path : found) {
+      if (!expected.contains(path)) {
+        return Corrupt("the file is not in the manifest", {.file = path});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenFiles() {
+    for (const ManifestFile& file : manifest_.files) {
+      auto opened = directory_->Open(file.path);
+      if (!opened.ok()) {
+        return AsCorrupt(opened.status(), {.file = file.path});
+      }
+      if ((*opened)->size() != file.size) {
+        return Corrupt(fmt::format("the file has {} bytes, the manifest says {}", (*opened)->size(), file.size),
+                       {.file = file.path});
+      }
+      files_[file.path] = *std::move(opened);
+    }
+    std::set<std::string_view> names;
+    for (const ManifestTensor& tensor : manifest_.tensors) {
+      if (!names.insert(tensor.name).second) {
+        return Corrupt("the manifest names the tensor twice", {.tensor = tensor.name, .file = tensor.file});
+      }
+      tensors_of_[tensor.file].push_back(&tensor);
+    }
+    return absl::OkStatus();
+  }
+
+  // The file's header and the manifest say the same of its tensors. Takes the file's out of tensors_of_.
+  absl::Status CheckHeader(const std::string& path) {
+    const auto header = ReadSafetensorsHeader(*files_.at(path));
+    if (!header.ok()) {
+      return AsCorrupt(header.status(), {.file = path});
+    }
+    std::map<std::string_view, const ManifestTensor*> expected;
+    if (const auto node = tensors_of_.extract(path)) {
+      for (const ManifestTensor* tensor : node.mapped()) {
+        expected[tensor->name] = tensor;
+      }
+    }
+    for (const SafetensorsEntry& entry : header->entries) {
+      const auto node = expected.extract(entry.name);
+      if (!node) {
+        return Corrupt("the tensor is not in the manifest", {.tensor = entry.name, .file = path});
+      }
+      const ManifestTensor& tensor = *node.mapped();
+      if (tensor.dtype != entry.dtype || tensor.shape != entry.shape ||
+          tensor.offset != header->data_position + entry.begin || tensor.bytes != entry.end - entry.begin) {
+        return Corrupt("the file's header and the manifest contradict each other",
+                       {.tensor = entry.name, .file = path, .offset = tensor.offset});
+      }
+    }
+    return expected.empty() ? absl::OkStatus()
+                            : Corrupt("a tensor of the manifest is not in its file",
+                                      {.tensor = std::string(expected.begin()->first), .file = path});
+  }
+
+  // The index maps every tensor to its file; there is one exactly where there are several files of tensors.
+  absl::Status CheckIndex() {
+    const std::string index_path(kIndexFile);
+    const auto weights = std::ranges::count_if(
+        manifest_.files, [](const ManifestFile& file) { return file.path.ends_with(".safetensors"); });
+    if (!files_.contains(index_path)) {
+      return weights > 1 ? Corrupt("the index is missing", {.file = index_path}) : absl::OkStatus();
+    }
+    const auto text = directory_->ReadSmallFile(index_path, kMaximumIndex);
+    if (!text.ok()) {
+      return AsCorrupt(text.status(), {.file = index_path});
+    }
+    const nlohmann::json index = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+      return Corrupt("not an index of safetensors files", {.file = index_path});
+    }
+    const nlohmann::json& map = index["weight_map"];
+    for (const ManifestTensor& tensor : manifest_.tensors) {
+      if (!map.contains(tensor.name) || map[tensor.name] != tensor.file) {
+        return Corrupt("the index does not have the tensor in its file", {.tensor = tensor.name, .file = index_path});
+      }
+    }
+    return map.size() == manifest_.tensors.size()
+               ? absl::OkStatus()
+               : Corrupt("the index has tensors that the artifact has not", {.file = index_path});
+  }
+
+  absl::Status CheckBytes(int threads) {
+    if (manifest_.digest == DigestAlgorithm::kNone) {
+      return absl::OkStatus();
+    }
+    const std::size_t count = manifest_.files.size() + manifest_.tensors.size();
+    return RunTasks(count, threads, [this](std::size_t task) {
+      return task < manifest_.files.size() ? CheckDigest(manifest_.files[task])
+                                           : CheckTensor(manifest_.tensors[task - manifest_.files.size()]);
+    });
+  }
+
+  absl::Status CheckDigest(const ManifestFile& file) {
+    auto digest = DigestOf(file.path, 0, file.size, manifest_.digest, progress_);
+    if (!digest.ok()) {
+      return AsCorrupt(digest.status(), {.file = file.path});
+    }
+    return *digest == file.digest ? absl::OkStatus()
+                                  : Corrupt("the file's digest is not the manifest's", {.file = file.path});
+  }
+
+  absl::Status CheckTensor(const ManifestTensor& tensor) {
+    const Where where{.tensor = tensor.name, .file = tensor.file, .offset = tensor.offset};
+    auto digest = DigestOf(tensor.file, tensor.offset, tensor.bytes, DigestAlgorithm::kXxh3, {});
+    if (!digest.ok()) {
+      return AsCorrupt(digest.status(), where);
+    }
+    return *digest == tensor.xxh3 ? absl::OkStatus() : Corrupt("the tensor's checksum is not the manifest's", where);
+  }
+
+  absl::StatusOr<std::string> DigestOf(const std::string& path, std::int64_t begin, std::int64_t bytes,
+                                       DigestAlgorithm algorithm, const std::function<void(std::int64_t)>& progress) {
+    const SourceFile& file = *files_.at(path);
+    Digest digest(algorithm);
+    std::vector<std::byte> buffer(std::min<std::size_t>(kReadStep, static_cast<std::size_t>(bytes)));
+    for (std::int64_t done = 0; done < bytes;) {
+      const auto step = std::min<std::size_t>(buffer.size(), static_cast<std::size_t>(bytes - done));
+      const std::span<std::byte> part = std::span(buffer).first(step);
+      SLIPWAY_RETURN_IF_ERROR(file.ReadAt(begin + done, part));
+      digest.Update(part);
+      done += static_cast<std::int64_t>(step);
+      if (progress) {
+        progress(static_cast<std::int64_t>(step));
+      }
+    }
+    return digest.Finish();
+  }
+
+  std::unique_ptr<SourceDirectory> directory_;
+  const Manifest manifest_;
+  const std::function<void(std::int64_t)>& progress_;
+  std::map<std::string, std::unique_ptr<SourceFile>> files_;
+  std::map<std::string, std::vector<const ManifestTensor*>> tensors_of_;  // by file
+};
+
+}  // namespace
+
+absl::StatusOr<VerifyReport> VerifyArtifact(const std::string& directory, int threads,
+                                            const std::function<void(std::int64_t)>& progress) {
+  auto opened = OpenLocalDirectory(directory);
+  const std::string manifest_path(kManifestFile);
+  if (!opened.ok() || !(*opened)->Exists(manifest_path)) {
+    return Error(Reason::kNotFound, "there is no artifact: no manifest.json",
+                 {.file = fmt::format("{}/{}", directory, kManifestFile)});
+  }
+  const auto text = (*opened)->ReadSmallFile(manifest_path, kMaximumManifest);
+  if (!text.ok()) {
+    return AsCorrupt(text.status(), {.file = manifest_path});
+  }
+  auto manifest = ParseManifest(*text);
+  if (!manifest.ok()) {
+    return AddWhere(manifest.status(), {.file = manifest_path});
+  }
+  return Verification(*std::move(opened), *std::move(manifest), progress).Run(std::max(threads, 1));
+}
+
+}  // namespace slipway::engine
