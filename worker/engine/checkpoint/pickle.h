@@ -130,6 +130,7 @@ class PickleFolder {
  public:
   virtual ~PickleFolder() = default;
   // Called at BUILD. A value (a record, or None) replaces the object and frees what it was made of; nullopt keeps it.
+  // An object that the pickle fetches from its memo later remains one there; its State() is then that value.
   // `state` is valid during the call only. An error ends the parse.
   virtual absl::StatusOr<std::optional<PickleValue>> Fold(const PickleDocument& document, PickleClass name,
                                                           PickleValue state) = 0;
