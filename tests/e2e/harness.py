@@ -61,7 +61,10 @@ def make_checkpoint(test, directory, size):
     tool = BIN / "make_sparse_checkpoint"
     if not tool.exists():
         test.skipTest("make_sparse_checkpoint is not built")
-    subprocess.run([tool, "--out", directory, "--size", str(size), "--fill", "random"], check=True, capture_output=True)
+    embeddings, layer = 2 * 2 * 8192 * 1024, 2 * 1024 * (1024 + 2 * 256 + 1024 + 3 * 4096)
+    layers = max(1, round((size - embeddings) / layer))
+    subprocess.run([tool, directory, "--layers", str(layers), "--hidden", "1024", "--ffn", "4096", "--heads", "16", "--kv",
+                    "4", "--vocab", "8192", "--tp", "2", "--fill", "random"], check=True, capture_output=True)
 
 
 def processes_with(text):
