@@ -48,9 +48,7 @@ def main():
         subprocess.run([harness.BIN / "make_sparse_checkpoint", checkpoint, "--layers", str(layers), *shape], check=True)
         try:
             options = ["--memory-budget", f"{arguments.budget}GiB", "--threads", str(arguments.threads)]
-            artifacts.mkdir()
-            (state / "artifacts").symlink_to(artifacts)
-            with harness.Service(state.path, 1, options) as service:
+            with harness.Service(state.path, 1, options, artifacts=artifacts) as service:
                 started = time.monotonic()
                 name = service.submit(checkpoint, "--digest", arguments.digest)
                 export = service.wait(name, 3600)

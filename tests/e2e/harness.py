@@ -148,11 +148,11 @@ class Process:
 class Service:
     """A coordinator and workers below one directory."""
 
-    def __init__(self, root, workers=1, worker_options=(), server_options=(), start=True):
+    def __init__(self, root, workers=1, worker_options=(), server_options=(), start=True, artifacts=None):
         self.root = Path(root)
-        for name in ("data", "artifacts"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-        self.artifacts = self.root / "artifacts"
+        self.artifacts = Path(artifacts or self.root / "artifacts")
+        for directory in (self.root / "data", self.artifacts):
+            directory.mkdir(parents=True, exist_ok=True)
         self.address = f"unix:{self.root}/s"
         self.server = Process("server", [BIN / "slipway-server", "--listen", self.address, "--data",
                                          self.root / "data", "--artifacts", self.artifacts, *server_options],
