@@ -39,6 +39,10 @@ struct SafetensorsHeader {
   std::vector<SafetensorsEntry> entries;  // by begin
 };
 
+// Checks parts 1 and 2 at the beginning of `bytes`, of a file of `file_size` bytes called `file`. Errors as below.
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view bytes, std::int64_t file_size,
+                                                         const std::string& file);
+
 // Reads and checks a header: lengths, duplicate names, dtypes, sizes against shapes, holes, overlaps, the file's end.
 // CHECKPOINT_CORRUPT or LIMIT_EXCEEDED with file, tensor and offset.
 absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const SourceFile& file);

@@ -1,0 +1,120 @@
+#include "worker/engine/plan/make_plan.h"
+
+#include <cstddef>
+#include <iterator>
+#include <limits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "common/checked_math.h"
+#include "common/error.h"
+#include "worker/engine/plan/export_options.h"
+#include "worker/engine/plan/plan_builder.h"
+#include "worker/engine/plan/plan_checker.h"
+#include "worker/engine/plan/plan_hash.h"
+#include "worker/engine/plan/shard_layout.h"
+#include "worker/engine/run/memory_needs.h"
+#include "worker/engine/target/huggingface.h"
+
+namespace slipway::engine {
+namespace {
+
+std::int64_t Elements(std::span<const std::int64_t> shape) { return CheckedVolume(shape).value_or(0); }
+
+// Sums. Each output's size is known to fit, their sum need not.
+absl::Status AddUp(ExportPlan& plan) {
+  for (const OutputTensor& tensor : plan.tensors) {
+    const std::int64_t elements = Elements(tensor.shape);
+    const auto read = CheckedMultiply(elements, InfoOf(tensor.transform.from).bytes);
+    const auto input = read ? CheckedAdd(plan.input_bytes, *read) : std::nullopt;
+    if (!input) {
+      return Error(Reason::kLimitExceeded, "the model has more than 2^63 bytes", {.tensor = tensor.name});
+    }
+    plan.input_bytes = *input;
+    plan.parameters += elements;
+  }
+  for (const Shard& shard : plan.shards) {
+    const auto output = CheckedAdd(plan.output_bytes, shard.bytes);
+    if (!output) {
+      return Error(Reason::kLimitExceeded, "the output has more than 2^63 bytes", {.file = shard.file});
+    }
+    plan.output_bytes = *output;
+  }
+  return absl::OkStatus();
+}
+
+// What is not exported bit by bit.
+void WarnOfTransforms(ExportPlan& plan) {
+  std::int64_t cast = 0;
+  std::int64_t norms = 0;
+  const OutputTensor* example = nullptr;
+  for (const OutputTensor& tensor : plan.tensors) {
+    if (tensor.transform.from != tensor.transform.to) {
+      ++cast;
+      example = &tensor;
+    }
+    norms += tensor.transform.add_one ? 1 : 0;
+  }
+  if (cast > 0) {
+    plan.warnings.push_back(fmt::format("{} tensors are converted from {} to {}", cast,
+                                        InfoOf(example->transform.from).safetensors_name,
+                                        InfoOf(example->transform.to).safetensors_name));
+  }
+  if (norms > 0) {
+    plan.warnings.push_back(
+        fmt::format("1 is added to {} norm weights, which the checkpoint stores minus 1 (apply_layernorm_1p)", norms));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
+                                                             const std::map<std::string, CanonicalTensor>& tensors,
+                                                             const Model& model, const ExportOptions& options) {
+  auto plan = std::make_shared<ExportPlan>();
+  plan->options = options;
+  plan->checkpoint = std::move(checkpoint);
+  plan->architecture = model.architecture->name;
+  plan->model_type = model.architecture->model_type;
+  plan->warnings = model.notes;
+  const DType dtype = options.dtype.value_or(model.configuration.parameters_dtype);
+
+  SLIPWAY_ASSIGN_OR_RETURN(BuiltTensors built, BuildTensors(*plan->checkpoint, tensors, model, dtype));
+  if (built.tensors.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
+    return Error(Reason::kLimitExceeded, "the model has more than 2^31 tensors");
+  }
+  plan->tensors = std::move(built.tensors);
+  plan->unused = std::move(built.unused);
+  SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
+  SLIPWAY_ASSIGN_OR_RETURN(HuggingFaceFiles files, MakeHuggingFaceFiles(model, *plan->checkpoint, options, dtype));
+  plan->texts = std::move(files.texts);
+  plan->sidecars = std::move(files.sidecars);
+  plan->warnings.insert(plan->warnings.end(), std::make_move_iterator(files.warnings.begin()),
+                        std::make_move_iterator(files.warnings.end()));
+  WarnOfTransforms(*plan);
+  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
+  SLIPWAY_RETURN_IF_ERROR(CheckPlan(*plan, model));
+  plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
+  HashPlan(*plan);
+  return plan;
+}
+
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
+                                                             const ExportOptions& options) {
+  SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
+  SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
+  SLIPWAY_ASSIGN_OR_RETURN(
+      const Model model,
+      LearnModel(*checkpoint, tensors, {.architecture = options.architecture, .hf_config = options.hf_config}));
+  return MakePlanOf(std::move(checkpoint), tensors, model, options);
+}
+
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options) {
+  SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
+  SLIPWAY_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> checkpoint,
+                           ReadCheckpoint(options.checkpoint, {.iteration = options.iteration}));
+  return MakePlanOf(std::move(checkpoint), options);
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,24 @@
+// Planning in steps, for what already has some of them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "worker/engine/checkpoint/canonical.h"
+#include "worker/engine/model/model.h"
+#include "worker/engine/plan/export_plan.h"
+
+namespace slipway::engine {
+
+// MakePlan for a checkpoint that was read already.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
+                                                             const ExportOptions& options);
+
+// The rest of it, once names are canonical and the model is known.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
+                                                             const std::map<std::string, CanonicalTensor>& tensors,
+                                                             const Model& model, const ExportOptions& options);
+
+}  // namespace slipway::engine

@@ -1,0 +1,124 @@
+#include "worker/engine/plan/plan_checker.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/checked_math.h"
+#include "common/error.h"
+#include "worker/engine/plan/source_coverage.h"
+#include "worker/engine/write/safetensors.h"
+
+namespace slipway::engine {
+namespace {
+
+// 1: what the target needs, against what the plan produces.
+class OutputCheck {
+ public:
+  OutputCheck(const ExportPlan& plan, const Model& model) : plan_(plan), model_(model) {}
+
+  absl::Status Run() {
+    for (const OutputTensor& tensor : plan_.tensors) {
+      if (!produced_.emplace(tensor.name, &tensor).second) {
+        return Error(Reason::kTensorDuplicated, "the plan produces it twice", {.tensor = tensor.name});
+      }
+    }
+    for (const TensorRule& rule : model_.architecture->rules) {
+      if (!IsPresent(rule.presence, model_.configuration)) {
+        continue;
+      }
+      const std::int64_t times = IsPerLayer(rule.source) ? model_.configuration.layers : 1;
+      for (const TargetRule& target : rule.targets) {
+        const Shape shape = TargetShape(target, model_.configuration);
+        for (std::int64_t layer = 0; layer < times; ++layer) {
+          SLIPWAY_RETURN_IF_ERROR(Expect(ForLayer(target.name, layer), shape));
+        }
+      }
+    }
+    return produced_.empty() ? absl::OkStatus()
+                             : Error(Reason::kTensorUnknown,
+                                     fmt::format("the plan produces it, but {} has no such tensor", plan_.architecture),
+                                     {.tensor = std::string(produced_.begin()->first)});
+  }
+
+ private:
+  absl::Status Expect(const std::string& name, const Shape& shape) {
+    const auto found = produced_.find(name);
+    if (found == produced_.end()) {
+      return Error(Reason::kTensorMissing,
+                   fmt::format("{} needs it, but the plan does not produce it", plan_.architecture), {.tensor = name});
+    }
+    const OutputTensor& tensor = *found->second;
+    const auto elements = CheckedVolume(shape);
+    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(tensor.dtype).bytes) : std::nullopt;
+    if (tensor.shape != shape || bytes != tensor.bytes || tensor.transform.to != tensor.dtype) {
+      return Error(Reason::kTensorShapeMismatch,
+                   fmt::format("the plan makes it [{}] of {} bytes, {} needs [{}]", fmt::join(tensor.shape, ", "),
+                               tensor.bytes, plan_.architecture, fmt::join(shape, ", ")),
+                   {.tensor = name});
+    }
+    produced_.erase(found);
+    return absl::OkStatus();
+  }
+
+  const ExportPlan& plan_;
+  const Model& model_;
+  std::unordered_map<std::string_view, const OutputTensor*> produced_;  // and not yet expected
+};
+
+// 4: one file, its tensors one after the other behind the header that describes them.
+absl::Status CheckShard(const ExportPlan& plan, std::size_t number) {
+  const Shard& shard = plan.shards[number];
+  const auto broken = [&](std::string_view what, const std::string& tensor = {}) {
+    return Error(Reason::kInternal, fmt::format("the plan contradicts itself: {}", what),
+                 {.tensor = tensor, .file = shard.file});
+  };
+  SLIPWAY_ASSIGN_OR_RETURN(const SafetensorsHeader header,
+                           ParseSafetensorsHeader(shard.header, shard.bytes, shard.file));
+  if (header.data_position != static_cast<std::int64_t>(shard.header.size()) ||
+      header.entries.size() != static_cast<std::size_t>(shard.tensor_count)) {
+    return broken("header and tensors are of different number");
+  }
+  std::int64_t position = header.data_position;
+  for (std::size_t i = 0; i < header.entries.size(); ++i) {
+    const SafetensorsEntry& entry = header.entries[i];
+    const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(shard.first_tensor) + i];
+    if (entry.name != tensor.name || entry.dtype != tensor.dtype || entry.shape != tensor.shape ||
+        header.data_position + entry.begin != tensor.file_offset || tensor.file_offset != position ||
+        std::cmp_not_equal(tensor.shard, number)) {
+      return broken("the header says otherwise", tensor.name);
+    }
+    position += tensor.bytes;
+  }
+  return position == shard.bytes ? absl::OkStatus() : broken("bytes follow the last tensor");
+}
+
+absl::Status CheckShards(const ExportPlan& plan) {
+  std::int64_t next = 0;
+  for (std::size_t number = 0; number < plan.shards.size(); ++number) {
+    const Shard& shard = plan.shards[number];
+    if (shard.first_tensor != next || shard.tensor_count <= 0 ||
+        next + shard.tensor_count > static_cast<std::int64_t>(plan.tensors.size())) {
+      return Error(Reason::kInternal, "the plan's shards are not a partition of its tensors", {.file = shard.file});
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckShard(plan, number));
+    next += shard.tensor_count;
+  }
+  return next == static_cast<std::int64_t>(plan.tensors.size())
+             ? absl::OkStatus()
+             : Error(Reason::kInternal, "the plan has tensors in no shard");
+}
+
+}  // namespace
+
+absl::Status CheckPlan(const ExportPlan& plan, const Model& model) {
+  SLIPWAY_RETURN_IF_ERROR(OutputCheck(plan, model).Run());
+  SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));
+  return CheckShards(plan);
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,21 @@
+// The second pass over a finished plan, independent of how it was made: from the family's table, the configuration and
+// the checkpoint's stored tensors alone.
+#pragma once
+
+#include "absl/status/status.h"
+#include "worker/engine/model/model.h"
+#include "worker/engine/plan/export_plan.h"
+
+namespace slipway::engine {
+
+// Proves that
+//   1. every tensor that the target needs is produced once, with its name, shape and size, and nothing else is;
+//   2. every element of every stored tensor is used exactly once, or lies in a stated UnusedRegion;
+//   3. regions lie inside their tensors, have the dtype that the transform starts from, and as many elements as the
+//      output;
+//   4. shards are files without holes whose headers say what the plan says.
+// Errors: TENSOR_MISSING, TENSOR_UNKNOWN, TENSOR_DUPLICATED, TENSOR_SHAPE_MISMATCH, INTERNAL (for 4); each names the
+// tensor. Time and memory are proportional to the number of regions.
+absl::Status CheckPlan(const ExportPlan& plan, const Model& model);
+
+}  // namespace slipway::engine

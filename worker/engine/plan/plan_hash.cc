@@ -1,0 +1,118 @@
+#include "worker/engine/plan/plan_hash.h"
+
+#include <array>
+#include <bit>
+#include <span>
+#include <string_view>
+
+namespace slipway::engine {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+class Serializer {
+ public:
+  void Number(std::int64_t value) { digest_.Update(std::as_bytes(std::span(&value, 1))); }
+  void Count(std::size_t value) { Number(static_cast<std::int64_t>(value)); }
+  void Text(std::string_view text) {
+    Count(text.size());
+    digest_.Update(text);
+  }
+  void Numbers(std::span<const std::int64_t> values) {
+    Count(values.size());
+    digest_.Update(std::as_bytes(values));
+  }
+  [[nodiscard]] std::string Finish() { return digest_.Finish(); }
+
+ private:
+  Digest digest_{DigestAlgorithm::kSha256};
+};
+
+// Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
+constexpr std::int64_t kVersion = 1;
+
+std::string OutputHash(const ExportPlan& plan) {
+  Serializer out;
+  out.Text("slipway output");
+  out.Number(kVersion);
+  out.Text(NameOf(plan.options.digest));
+  out.Count(plan.tensors.size());
+  for (const OutputTensor& tensor : plan.tensors) {
+    out.Text(tensor.name);
+    out.Text(InfoOf(tensor.dtype).safetensors_name);
+    out.Numbers(tensor.shape);
+    out.Number(tensor.transform.add_one ? 1 : 0);
+    out.Text(InfoOf(tensor.transform.from).safetensors_name);
+    out.Text(InfoOf(tensor.transform.to).safetensors_name);
+    out.Text(plan.shards[static_cast<std::size_t>(tensor.shard)].file);
+    out.Number(tensor.file_offset);
+  }
+  out.Count(plan.texts.size());
+  for (const TextFile& text : plan.texts) {
+    out.Text(text.path);
+    out.Text(text.content);
+  }
+  return out.Finish();
+}
+
+void AddRegion(const SourceRegion& region, Serializer& out) {
+  out.Number(region.tensor);
+  out.Numbers(region.offsets);
+  out.Numbers(region.sizes);
+}
+
+void AddSource(const Checkpoint& checkpoint, Serializer& out) {
+  out.Text(NameOf(checkpoint.format));
+  out.Number(checkpoint.iteration);
+  out.Count(checkpoint.files.size());
+  for (const CheckpointFile& file : checkpoint.files) {
+    out.Text(file.name);
+    out.Number(file.identity.size);
+    out.Number(file.identity.modified_ns);
+  }
+  out.Count(checkpoint.tensors.size());
+  for (const StoredTensor& tensor : checkpoint.tensors) {
+    out.Text(tensor.name);
+    out.Numbers(tensor.shape);
+    out.Count(tensor.pieces.size());
+    for (const Piece& piece : tensor.pieces) {
+      out.Numbers(piece.offsets);
+      out.Numbers(piece.sizes);
+      out.Numbers(piece.strides);
+      out.Numbers(std::array<std::int64_t, 4>{piece.file, piece.position, piece.length, piece.in_archive ? 1 : 0});
+    }
+  }
+}
+
+std::string PlanHash(const ExportPlan& plan) {
+  Serializer out;
+  out.Text("slipway plan");
+  out.Text(plan.output_hash);
+  AddSource(*plan.checkpoint, out);
+  for (const OutputTensor& tensor : plan.tensors) {
+    out.Count(tensor.regions.size());
+    for (const SourceRegion& region : tensor.regions) {
+      AddRegion(region, out);
+    }
+  }
+  out.Count(plan.unused.size());
+  for (const UnusedRegion& unused : plan.unused) {
+    AddRegion(unused.region, out);
+  }
+  out.Count(plan.sidecars.size());
+  for (const SidecarFile& sidecar : plan.sidecars) {
+    out.Text(sidecar.path);
+    out.Number(sidecar.identity.size);
+    out.Number(sidecar.identity.modified_ns);
+  }
+  return out.Finish();
+}
+
+}  // namespace
+
+void HashPlan(ExportPlan& plan) {
+  plan.output_hash = OutputHash(plan);
+  plan.hash = PlanHash(plan);
+}
+
+}  // namespace slipway::engine

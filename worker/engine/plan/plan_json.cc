@@ -1,0 +1,108 @@
+// The plan for people and programs.
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "worker/engine/plan/export_plan.h"
+
+namespace slipway::engine {
+namespace {
+
+using nlohmann::ordered_json;
+
+ordered_json Numbers(std::span<const std::int64_t> values) {
+  return ordered_json(ordered_json::array_t(values.begin(), values.end()));
+}
+
+ordered_json RegionToJson(const SourceRegion& region, const Checkpoint& checkpoint) {
+  return {{"tensor", checkpoint.tensors[static_cast<std::size_t>(region.tensor)].name},
+          {"offsets", Numbers(region.offsets)},
+          {"sizes", Numbers(region.sizes)}};
+}
+
+// "copy", "cast F32 to BF16", "add one", ...
+std::string TransformToText(const ElementTransform& transform) {
+  std::string text = transform.add_one ? "add one" : "";
+  if (transform.from != transform.to) {
+    text += text.empty() ? "" : ", ";
+    text += "cast " + std::string(InfoOf(transform.from).safetensors_name) + " to " +
+            std::string(InfoOf(transform.to).safetensors_name);
+  }
+  return text.empty() ? "copy" : text;
+}
+
+ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoint) {
+  ordered_json sources = ordered_json::array();
+  for (const SourceRegion& region : tensor.regions) {
+    sources.push_back(RegionToJson(region, checkpoint));
+  }
+  return {{"name", tensor.name},
+          {"dtype", InfoOf(tensor.dtype).safetensors_name},
+          {"shape", Numbers(tensor.shape)},
+          {"offset", tensor.file_offset},
+          {"bytes", tensor.bytes},
+          {"transform", TransformToText(tensor.transform)},
+          {"sources", std::move(sources)}};
+}
+
+ordered_json FilesToJson(const ExportPlan& plan) {
+  ordered_json files = ordered_json::array();
+  for (const Shard& shard : plan.shards) {
+    ordered_json tensors = ordered_json::array();
+    for (const OutputTensor& tensor :
+         std::span(plan.tensors)
+             .subspan(static_cast<std::size_t>(shard.first_tensor), static_cast<std::size_t>(shard.tensor_count))) {
+      tensors.push_back(TensorToJson(tensor, *plan.checkpoint));
+    }
+    files.push_back({{"file", shard.file}, {"bytes", shard.bytes}, {"tensors", std::move(tensors)}});
+  }
+  return files;
+}
+
+// Entries that are no weights, and parts of weights that the output does not have.
+ordered_json IgnoredToJson(const ExportPlan& plan) {
+  ordered_json ignored = ordered_json::array();
+  for (const IgnoredEntries& entries : plan.checkpoint->ignored) {
+    ignored.push_back({{"reason", entries.reason},
+                       {"count", entries.count},
+                       {"bytes", entries.bytes},
+                       {"examples", entries.examples}});
+  }
+  for (const UnusedRegion& unused : plan.unused) {
+    ordered_json entry = {{"reason", unused.reason}};
+    entry.update(RegionToJson(unused.region, *plan.checkpoint));
+    ignored.push_back(std::move(entry));
+  }
+  return ignored;
+}
+
+}  // namespace
+
+std::string PlanToJson(const ExportPlan& plan) {
+  ordered_json texts = ordered_json::array();
+  for (const TextFile& text : plan.texts) {
+    texts.push_back({{"path", text.path}, {"content", text.content}});
+  }
+  ordered_json sidecars = ordered_json::array();
+  for (const SidecarFile& sidecar : plan.sidecars) {
+    sidecars.push_back({{"path", sidecar.path}, {"source", sidecar.source}, {"bytes", sidecar.identity.size}});
+  }
+  const ordered_json json = {{"hash", plan.hash},
+                             {"output_hash", plan.output_hash},
+                             {"architecture", plan.architecture},
+                             {"model_type", plan.model_type},
+                             {"parameters", plan.parameters},
+                             {"input_bytes", plan.input_bytes},
+                             {"output_bytes", plan.output_bytes},
+                             {"peak_memory_bytes", plan.peak_memory_bytes},
+                             {"warnings", plan.warnings},
+                             {"ignored", IgnoredToJson(plan)},
+                             {"files", FilesToJson(plan)},
+                             {"texts", std::move(texts)},
+                             {"sidecars", std::move(sidecars)}};
+  return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+}  // namespace slipway::engine

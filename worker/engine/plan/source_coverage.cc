@@ -1,0 +1,169 @@
+#include "worker/engine/plan/source_coverage.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/checked_math.h"
+#include "common/error.h"
+
+namespace slipway::engine {
+namespace {
+
+// Elements [begin, end) of a stored tensor, counted in row-major order.
+struct Interval {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+// More runs than any transform of whole rows makes; a region that needs more is not one of ours.
+constexpr std::int64_t kMaximumRuns = std::int64_t{1} << 24;
+
+absl::Status CheckInside(const SourceRegion& region, const StoredTensor& stored) {
+  bool inside = region.offsets.size() == stored.shape.size() && region.sizes.size() == stored.shape.size();
+  for (std::size_t axis = 0; inside && axis < stored.shape.size(); ++axis) {
+    inside = region.offsets[axis] >= 0 && region.sizes[axis] >= 0 && region.offsets[axis] <= stored.shape[axis] &&
+             region.sizes[axis] <= stored.shape[axis] - region.offsets[axis];
+  }
+  return inside ? absl::OkStatus()
+                : Error(Reason::kTensorShapeMismatch,
+                        fmt::format("the plan takes [{}] at [{}] from a tensor of shape [{}]",
+                                    fmt::join(region.sizes, ", "), fmt::join(region.offsets, ", "),
+                                    fmt::join(stored.shape, ", ")),
+                        {.tensor = stored.name});
+}
+
+// Appends the contiguous runs of a region (which is inside) of a tensor of `shape`.
+absl::Status AppendRuns(const SourceRegion& region, const StoredTensor& stored, std::vector<Interval>& runs) {
+  const Shape& shape = stored.shape;
+  // [axis, rank) are whole, so one index of axis - 1 is one run; axis - 1 itself is contiguous too.
+  std::size_t axis = shape.size();
+  std::int64_t stride = 1;
+  while (axis > 0 && region.offsets[axis - 1] == 0 && region.sizes[axis - 1] == shape[axis - 1]) {
+    stride *= shape[--axis];
+  }
+  if (stride == 0 || std::ranges::find(region.sizes, 0) != region.sizes.end()) {
+    return absl::OkStatus();
+  }
+  std::int64_t length = stride;
+  if (axis > 0) {
+    --axis;
+    length = stride * region.sizes[axis];
+  }
+  Shape outer(region.offsets.begin(), region.offsets.begin() + static_cast<std::ptrdiff_t>(axis));
+  for (std::int64_t count = 0;; ++count) {
+    if (count == kMaximumRuns) {
+      return Error(Reason::kInternal, "the plan cuts it into too many runs", {.tensor = stored.name});
+    }
+    std::int64_t begin = 0;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      begin = begin * shape[i] + (i < axis ? outer[i] : region.offsets[i]);
+    }
+    runs.push_back({begin, begin + length});
+    std::size_t i = axis;
+    while (i > 0 && ++outer[i - 1] == region.offsets[i - 1] + region.sizes[i - 1]) {
+      outer[i - 1] = region.offsets[i - 1];
+      --i;
+    }
+    if (i == 0) {
+      return absl::OkStatus();
+    }
+  }
+}
+
+// What a plan takes from one stored tensor, and for what.
+struct Use {
+  const SourceRegion* region = nullptr;
+  std::string_view for_what;  // an output's name, or the reason of an unused region
+};
+
+absl::Status CheckExactCover(const StoredTensor& stored, const std::vector<Use>& uses) {
+  if (uses.empty()) {
+    return Error(Reason::kTensorUnknown, "the plan does not use it", {.tensor = stored.name});
+  }
+  std::vector<Interval> runs;
+  for (const Use& use : uses) {
+    SLIPWAY_RETURN_IF_ERROR(AppendRuns(*use.region, stored, runs));
+  }
+  std::ranges::sort(runs, {}, &Interval::begin);
+  std::int64_t covered = 0;
+  for (const Interval& run : runs) {
+    if (run.begin != covered) {
+      const bool twice = run.begin < covered;
+      return Error(twice ? Reason::kTensorDuplicated : Reason::kTensorMissing,
+                   fmt::format("the plan uses element {} {} (among others for {})", twice ? run.begin : covered,
+                               twice ? "twice" : "not at all", uses.front().for_what),
+                   {.tensor = stored.name});
+    }
+    covered = run.end;
+  }
+  const auto volume = CheckedVolume(stored.shape);
+  return volume == covered ? absl::OkStatus()
+                           : Error(Reason::kTensorMissing,
+                                   fmt::format("the plan uses {} of its {} elements", covered, volume.value_or(-1)),
+                                   {.tensor = stored.name});
+}
+
+// Regions of one output have its dtype and, together, its number of elements.
+absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkpoint) {
+  std::int64_t elements = 0;
+  for (const SourceRegion& region : output.regions) {
+    if (checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype != output.transform.from) {
+      return Error(Reason::kTensorShapeMismatch, "its parts are of different dtypes", {.tensor = output.name});
+    }
+    const auto volume = CheckedVolume(region.sizes);
+    const auto sum = volume ? CheckedAdd(elements, *volume) : std::nullopt;
+    if (!sum) {
+      return Error(Reason::kTensorShapeMismatch, "its parts are too large", {.tensor = output.name});
+    }
+    elements = *sum;
+  }
+  return CheckedVolume(output.shape) == elements
+             ? absl::OkStatus()
+             : Error(Reason::kTensorShapeMismatch,
+                     fmt::format("has shape [{}], its parts have {} elements", fmt::join(output.shape, ", "), elements),
+                     {.tensor = output.name});
+}
+
+absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan) {
+  const std::vector<StoredTensor>& stored = plan.checkpoint->tensors;
+  std::vector<std::vector<Use>> uses(stored.size());
+  const auto add = [&](const SourceRegion& region, std::string_view for_what) -> absl::Status {
+    if (region.tensor < 0 || std::cmp_greater_equal(region.tensor, stored.size())) {
+      return Error(Reason::kInternal, "the plan takes it from a tensor that is not there",
+                   {.tensor = std::string(for_what)});
+    }
+    const auto index = static_cast<std::size_t>(region.tensor);
+    uses[index].push_back({&region, for_what});
+    return CheckInside(region, stored[index]);
+  };
+  for (const OutputTensor& output : plan.tensors) {
+    for (const SourceRegion& region : output.regions) {
+      SLIPWAY_RETURN_IF_ERROR(add(region, output.name));
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckRegionsOf(output, *plan.checkpoint));
+  }
+  for (const UnusedRegion& unused : plan.unused) {
+    SLIPWAY_RETURN_IF_ERROR(add(unused.region, unused.reason));
+  }
+  return uses;
+}
+
+}  // namespace
+
+absl::Status CheckSourceCoverage(const ExportPlan& plan) {
+  SLIPWAY_ASSIGN_OR_RETURN(const auto uses, CollectUses(plan));
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    SLIPWAY_RETURN_IF_ERROR(CheckExactCover(plan.checkpoint->tensors[i], uses[i]));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,149 @@
+#include "worker/engine/target/huggingface_config.h"
+
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace slipway::engine {
+namespace {
+
+using nlohmann::json;
+
+// As FP32: what the model computes in.
+bool Same(const json& a, const json& b) {
+  if (a.is_number() && b.is_number()) {
+    return static_cast<float>(a.get<double>()) == static_cast<float>(b.get<double>());
+  }
+  return a == b;
+}
+
+std::string Text(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+// The rotary settings of a config in one spelling: rope_parameters' fields.
+json RopeOf(const json& config) {
+  json rope = json::object();
+  for (const char* holder : {"rope_parameters", "rope_scaling"}) {
+    if (const auto found = config.find(holder); found != config.end() && found->is_object()) {
+      rope.update(*found);
+    }
+  }
+  if (const auto theta = config.find("rope_theta"); theta != config.end()) {
+    rope["rope_theta"] = *theta;
+  }
+  if (const auto type = rope.find("type"); type != rope.end()) {
+    rope["rope_type"] = *type;
+    rope.erase("type");
+  }
+  rope.emplace("rope_type", "default");
+  return rope;
+}
+
+bool SameRope(const json& a, const json& b) {
+  if (a.size() != b.size()) {
+    return false;
+  }
+  for (const auto& [key, value] : a.items()) {
+    if (!b.contains(key) || !Same(value, b[key])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// The user's config.json on its way to describe the checkpoint.
+class UsersConfig {
+ public:
+  UsersConfig(json config, std::vector<std::string>& warnings) : config_(std::move(config)), warnings_(warnings) {}
+
+  void Set(const std::string& name, const json& value) {
+    const auto found = config_.find(name);
+    if (found != config_.end() && !Same(*found, value)) {
+      warnings_.push_back(fmt::format("config.json: {} is {}, not {} as in --hf-config: so the checkpoint says", name,
+                                      Text(value), Text(*found)));
+    }
+    if (found == config_.end() || !Same(*found, value)) {
+      config_[name] = value;
+    }
+  }
+
+  void SetDefault(const std::string& name, const json& value) { config_.emplace(name, value); }
+
+  // `generated` has rope_theta and rope_scaling.
+  void SetRope(const json& generated) {
+    const json ours = RopeOf(generated);
+    const json theirs = RopeOf(config_);
+    const std::string type = Text(theirs["rope_type"]);
+    const bool can_state = type == R"("default")" || type == R"("linear")" || type == R"("llama3")";
+    if (can_state ? SameRope(ours, theirs) : !generated["rope_scaling"].is_object()) {
+      return;
+    }
+    warnings_.push_back(
+        fmt::format("config.json: the rotary settings are {}, not {} as in --hf-config: so the checkpoint "
+                    "says",
+                    Text(ours), Text(theirs)));
+    config_.erase("rope_parameters");
+    config_["rope_theta"] = generated["rope_theta"];
+    config_["rope_scaling"] = generated["rope_scaling"];
+  }
+
+  // transformers 5 calls it dtype.
+  void SetDType(std::string_view name) { Set(config_.contains("dtype") ? "dtype" : "torch_dtype", name); }
+
+  void Drop(const std::string& name, std::string_view why) {
+    if (config_.erase(name) > 0) {
+      warnings_.push_back(fmt::format("config.json: {} of --hf-config is left out: {}", name, why));
+    }
+  }
+
+  json Take() { return std::move(config_); }
+
+ private:
+  json config_;
+  std::vector<std::string>& warnings_;
+};
+
+json Generate(const Model& model, DType dtype) {
+  json config = {{"architectures", json::array({model.architecture->name})},
+                 {"model_type", model.architecture->model_type},
+                 {"torch_dtype", InfoOf(dtype).torch_name}};
+  for (const ConfigField& field : model.architecture->fields) {
+    if (auto value = field.value(model.configuration)) {
+      config[std::string(field.name)] = *std::move(value);
+    }
+  }
+  return config;
+}
+
+}  // namespace
+
+json MakeHuggingFaceConfig(const Model& model, const json& token_ids, DType dtype, bool allow_custom_code,
+                           std::vector<std::string>& warnings) {
+  json generated = Generate(model, dtype);
+  if (!model.hf_config.is_object()) {
+    generated.update(token_ids);
+    return generated;
+  }
+  UsersConfig config(model.hf_config, warnings);
+  for (const ConfigField& field : model.architecture->fields) {
+    const std::string name(field.name);
+    if (name == "rope_theta" || name == "rope_scaling" || !generated.contains(name)) {
+      continue;
+    }
+    field.default_only ? config.SetDefault(name, generated[name]) : config.Set(name, generated[name]);
+  }
+  config.SetRope(generated);
+  config.Set("architectures", generated["architectures"]);
+  config.Set("model_type", generated["model_type"]);
+  config.SetDType(InfoOf(dtype).torch_name);
+  for (const auto& [name, id] : token_ids.items()) {
+    config.SetDefault(name, id);
+  }
+  config.Drop("quantization_config", "the exported weights are not quantized");
+  if (!allow_custom_code) {
+    config.Drop("auto_map", "it names Python code, which is only taken along with --allow-custom-code");
+  }
+  return config.Take();
+}
+
+}  // namespace slipway::engine
