@@ -13,6 +13,11 @@ WorkerState* WorkerTable::Find(const std::string& name) {
   return found == workers_.end() ? nullptr : &found->second;
 }
 
+const WorkerState* WorkerTable::Find(const std::string& name) const {
+  const auto found = workers_.find(name);
+  return found == workers_.end() ? nullptr : &found->second;
+}
+
 bool WorkerTable::HasAnother(const std::string& name, Clock::Monotonic now, Clock::Monotonic::duration recently) const {
   for (const auto& [other, worker] : workers_) {
     if (other != name && !worker.draining && now >= worker.quarantined_until && now - worker.last_call <= recently) {

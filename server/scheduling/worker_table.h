@@ -45,6 +45,7 @@ class WorkerTable {
   // The worker of that name, made if it is new.
   WorkerState& Get(const std::string& name);
   WorkerState* Find(const std::string& name);
+  [[nodiscard]] const WorkerState* Find(const std::string& name) const;
   [[nodiscard]] const std::map<std::string, WorkerState>& all() const { return workers_; }
 
   // Whether a worker other than `name` that could take work called within `recently`.

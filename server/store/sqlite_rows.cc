@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include <SQLiteCpp/Column.h>
+
 #include "common/rpc/rpc_status.h"
 
 namespace slipway::server {
