@@ -1,0 +1,67 @@
+// slipway download: fetch an artifact. What a broken download left is used again.
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "client/artifact_download.h"
+#include "client/commands/commands.h"
+#include "client/exit.h"
+#include "client/human.h"
+#include "client/interrupts.h"
+#include "client/output.h"
+#include "client/verify_artifact.h"
+#include "common/error.h"
+
+namespace slipway {
+namespace {
+
+struct DownloadCommand {
+  std::string name;
+  std::string output;
+  bool overwrite = false;
+  ServerOptions server;
+};
+
+absl::Status Download(const DownloadCommand& command, const Console& console, const std::stop_token& stop) {
+  SLIPWAY_ASSIGN_OR_RETURN(const OutputPlace place, OutputPlace::Prepare(command.output, command.overwrite));
+  SLIPWAY_ASSIGN_OR_RETURN(const auto connection, Connect(command.server));
+  SLIPWAY_RETURN_IF_ERROR(DownloadWithProgress(
+      connection, {.name = command.name, .output = place.path(), .overwrite = command.overwrite}, console, stop));
+  SLIPWAY_ASSIGN_OR_RETURN(const engine::VerifyReport report, VerifyWithProgress(place.path(), console));
+  if (console.json) {
+    console.PrintJson({{"output", place.path()},
+                       {"files", report.files},
+                       {"tensors", report.tensors},
+                       {"bytes", report.bytes},
+                       {"plan_hash", report.plan_hash}});
+  } else {
+    console.out << fmt::format("{}: {} files, {} tensors, {}, verified\n", place.path(), report.files,
+                               HumanCount(report.tensors), HumanBytes(report.bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddDownloadCommand(CLI::App& app, CommandLine& line) {
+  CLI::App& command = *app.add_subcommand("download", "Fetch an artifact; resumes, verifies digests");
+  const auto options = std::make_shared<DownloadCommand>();
+  AddNameArgument(command, options->name);
+  command.add_option("OUTPUT", options->output, "The directory to make")->required()->type_name("");
+  command.add_flag("--overwrite", options->overwrite, "Replace an output that exists");
+  AddServerOptions(command, options->server);
+  command.get_option("--server")->required();
+  AddConsoleOptions(command, line);
+  command.callback([&line, options] {
+    line.action = [options](const Console& console) {
+      const Interrupts interrupts;
+      const absl::Status status = Download(*options, console, interrupts.token());
+      const ExitStatus exit_status = Finish(status, console);
+      return interrupts.interrupted() && !status.ok() ? ExitStatus::kInterrupted : exit_status;
+    };
+  });
+}
+
+}  // namespace slipway

@@ -1,0 +1,255 @@
+#include "client/options.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "client/vocabulary.h"
+#include "common/byte_size.h"
+#include "common/error.h"
+
+namespace slipway {
+namespace {
+
+enum class ValueKind { kFlag, kText, kCount, kNumber };
+
+// An option of the command line that this version parses and refuses.
+struct LaterOption {
+  std::string_view name;
+  ValueKind kind;
+  std::string_view placeholder;
+  std::string_view neutral;  // the value that asks for nothing; refused only if it differs
+  std::string_view help;
+};
+
+constexpr std::array kLaterOptions = std::to_array<LaterOption>({
+    {"--recipe", ValueKind::kText, "FILE.yaml", "", "Quantization rules by module name"},
+    {"--kv-cache", ValueKind::kText, "none|fp8|nvfp4", "none", "Format of the KV cache"},
+    {"--config-form", ValueKind::kText, "auto|modelopt|compressed-tensors|native", "auto",
+     "How config.json describes the quantization"},
+    {"--calibration", ValueKind::kText, "PATH", "", "Tokens: a .bin/.idx prefix, .npy or .jsonl"},
+    {"--calibration-samples", ValueKind::kCount, "N", "", "Number of calibration samples"},
+    {"--calibration-length", ValueKind::kCount, "N", "", "Tokens of a calibration sample"},
+    {"--scale-search", ValueKind::kText, "amax|mse", "", "How weight scales are chosen"},
+    {"--effective-bits", ValueKind::kNumber, "X", "", "Mean bits a weight of a mixed-precision search"},
+    {"--propagate-quantized", ValueKind::kFlag, "", "", "Calibrate on the quantized outputs of earlier layers"},
+    {"--ranges", ValueKind::kText, "FILE.safetensors", "", "Supplied activation ranges"},
+    {"--adapter", ValueKind::kText, "DIR", "", "A LoRA adapter checkpoint to merge"},
+    {"--adapter-only", ValueKind::kFlag, "", "", "Export the adapter alone, as a PEFT directory"},
+    {"--tensor-parallel", ValueKind::kCount, "N", "1", "Tensor parallelism of the target"},
+    {"--pipeline-parallel", ValueKind::kCount, "N", "1", "Pipeline parallelism of the target"},
+    {"--expert-parallel", ValueKind::kCount, "N", "1", "Expert parallelism of the target"},
+    {"--tensorrt-llm-version", ValueKind::kText, "V", "", "Version that the tensorrt-llm target is for"},
+});
+
+const CLI::Validator& ByteSize() {
+  static const CLI::Validator kValidator(
+      [](std::string& text) {
+        const absl::StatusOr<std::int64_t> size = ParseByteSize(text);
+        return size.ok() && *size > 0 ? std::string() : fmt::format("'{}' is not a size like 8GiB or 500MB", text);
+      },
+      "SIZE", "byte size");
+  return kValidator;
+}
+
+// The choices of a placeholder "a|b|c".
+std::vector<std::string> ChoicesOf(std::string_view placeholder) {
+  std::vector<std::string> choices;
+  while (!placeholder.empty()) {
+    const std::string_view choice = placeholder.substr(0, placeholder.find('|'));
+    choices.emplace_back(choice);
+    placeholder.remove_prefix(std::min(placeholder.size(), choice.size() + 1));
+  }
+  return choices;
+}
+
+void AddLaterOption(CLI::App& command, const LaterOption& later, std::vector<std::string>& given) {
+  const std::string name(later.name);
+  if (later.kind == ValueKind::kFlag) {
+    command
+        .add_flag_callback(
+            name, [&given, name] { given.push_back(name); }, std::string(later.help))
+        ->group("Not in this version yet");
+    return;
+  }
+  CLI::Option* option = command.add_option_function<std::string>(
+      name,
+      [&given, name, neutral = later.neutral](const std::string& value) {
+        if (value != neutral) {
+          given.push_back(fmt::format("{} {}", name, value));
+        }
+      },
+      std::string(later.help));
+  option->type_name(std::string(later.placeholder))->group("Not in this version yet");
+  if (later.kind == ValueKind::kCount) {
+    option->check(CLI::TypeValidator<std::uint32_t>())->check(CLI::PositiveNumber)->type_name("N");
+  } else if (later.kind == ValueKind::kNumber) {
+    option->check(CLI::PositiveNumber)->type_name("X");
+  } else if (later.placeholder.find('|') != std::string_view::npos) {
+    option->check(CLI::IsMember(ChoicesOf(later.placeholder)));
+  }
+}
+
+absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
+  if (path.empty()) {
+    return path;
+  }
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  if (error) {
+    return Error(Reason::kInvalidArgument, "the working directory is gone", {.file = path});
+  }
+  return absolute.lexically_normal().string();
+}
+
+}  // namespace
+
+void AddConsoleOptions(CLI::App& command, CommandLine& line) {
+  command.add_flag("--json", line.json, "One JSON object a line on stdout; progress goes to stderr")->group("Output");
+  command.add_flag("--quiet", line.quiet, "No progress")->group("Output");
+}
+
+void AddServerOptions(CLI::App& command, ServerOptions& options) {
+  const auto add = [&command](const char* name, std::string& value, const char* type, const char* help) {
+    command.add_option(name, value, help)->type_name(type)->group("Server");
+  };
+  add("--server", options.address, "ADDRESS", "HOST:PORT or unix:PATH of a slipway-server");
+  add("--tls-ca", options.tls_ca, "FILE", "Certificate authority of the server; switches TLS on");
+  add("--tls-cert", options.tls_certificate, "FILE", "Own certificate");
+  add("--tls-key", options.tls_key, "FILE", "Key of the own certificate");
+  add("--token-file", options.token_file, "FILE", "File with the token to present");
+}
+
+void AddCheckpointArgument(CLI::App& command, std::string& checkpoint) {
+  command.add_option("CHECKPOINT", checkpoint, "The checkpoint directory")->required()->type_name("");
+}
+
+void AddIterationOption(CLI::App& command, std::optional<std::int64_t>& iteration) {
+  command.add_option("--iteration", iteration, "The iteration to read instead of the latest")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void AddNameArgument(CLI::App& command, std::string& name) {
+  command.add_option("NAME", name, "The export: exports/ID, or ID")->required()->type_name("");
+}
+
+void AddExportOptions(CLI::App& command, ExportFlags& flags) {
+  AddCheckpointArgument(command, flags.checkpoint);
+  AddIterationOption(command, flags.iteration);
+  command.add_option("--target", flags.targets, "What to write; repeatable (default: huggingface)")
+      ->type_name("TARGET")
+      ->take_all()
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(NamesOf(Targets())));
+  command.add_option("--quantization", flags.quantization, "Format of the weights; `slipway formats` lists them")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember(NamesOf(QuantizationFormats())));
+  command
+      .add_option("--hf-config", flags.hf_config, "Take config.json, tokenizer and generation config along from here")
+      ->type_name("DIR");
+  command.add_option("--architecture", flags.architecture, "A Hugging Face class name, over what was inferred")
+      ->type_name("NAME");
+  command.add_flag("--allow-custom-code", flags.allow_custom_code, "Take *.py along from --hf-config");
+  command.add_option("--dtype", flags.dtype, "dtype of tensors that stay unquantized (default: the training run's)")
+      ->type_name("DTYPE")
+      ->check(CLI::IsMember(std::vector<std::string>{"bf16", "fp16", "fp32"}));
+  command.add_option("--max-shard-size", flags.max_shard_size, "Largest output file (default: 5GB)")
+      ->type_name("SIZE")
+      ->check(ByteSize());
+  command.add_option("--digest", flags.digest, "Digest of files in the manifest (default: sha256)")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(std::vector<std::string>{"sha256", "xxh3", "none"}));
+  command.add_option("--publish", flags.publish, "Publish here instead of under the service's artifact root")
+      ->type_name("URI")
+      ->group("Server");
+  command.add_option("--priority", flags.priority, "From -100 to 100; higher runs first")
+      ->type_name("N")
+      ->check(CLI::Range(-100, 100))
+      ->group("Server");
+  command.add_flag("--overwrite", flags.overwrite, "Replace an output that exists");
+  for (const LaterOption& later : kLaterOptions) {
+    AddLaterOption(command, later, flags.not_yet);
+  }
+}
+
+void AddResourceOptions(CLI::App& command, ResourceFlags& flags) {
+  const auto in_group = [](CLI::Option* option, const char* type) { option->type_name(type)->group("Local mode"); };
+  in_group(command.add_option("--workers", flags.workers, "Worker processes (default: 1)")->check(CLI::Range(1, 256)),
+           "N");
+  in_group(command.add_option("--threads", flags.threads, "Threads of a worker (default: as it chooses)")
+               ->check(CLI::Range(1, 4096)),
+           "N");
+  in_group(command.add_option("--memory-budget", flags.memory_budget, "Memory of a worker")->check(ByteSize()), "SIZE");
+  in_group(
+      command.add_option("--gpu-memory-budget", flags.gpu_memory_budget, "GPU memory of a worker")->check(ByteSize()),
+      "SIZE");
+  in_group(command.add_option("--device", flags.device, "auto, cpu or cuda (default: auto)")
+               ->check(CLI::IsMember(std::vector<std::string>{"auto", "cpu", "cuda"})),
+           "DEVICE");
+}
+
+absl::Status CheckSupported(const ExportFlags& flags) {
+  if (flags.not_yet.empty()) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kOptionUnsupported, fmt::format("this version cannot do {} yet", flags.not_yet.front()));
+}
+
+absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local) {
+  SLIPWAY_RETURN_IF_ERROR(CheckSupported(flags));
+  v1::ExportSpec spec;
+  spec.set_checkpoint(flags.checkpoint);
+  spec.set_hf_config(flags.hf_config);
+  spec.set_publish(flags.publish);
+  if (local) {
+    SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_checkpoint(), AbsolutePath(flags.checkpoint));
+    SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_hf_config(), AbsolutePath(flags.hf_config));
+    SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_publish(), AbsolutePath(flags.publish));
+  }
+  for (const std::string& target : flags.targets) {
+    spec.add_targets(target);
+  }
+  spec.set_quantization(flags.quantization);
+  spec.set_architecture(flags.architecture);
+  if (flags.iteration) {
+    spec.set_iteration(*flags.iteration);
+  }
+  spec.set_dtype(flags.dtype);
+  spec.set_digest(flags.digest);
+  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t shard_bytes, ParseByteSize(flags.max_shard_size));
+  spec.set_max_shard_bytes(shard_bytes);
+  spec.set_overwrite(flags.overwrite);
+  spec.set_allow_custom_code(flags.allow_custom_code);
+  return spec;
+}
+
+absl::StatusOr<engine::ExportOptions> ToExportOptions(const ExportFlags& flags) {
+  SLIPWAY_RETURN_IF_ERROR(CheckSupported(flags));
+  engine::ExportOptions options;
+  SLIPWAY_ASSIGN_OR_RETURN(options.checkpoint, AbsolutePath(flags.checkpoint));
+  SLIPWAY_ASSIGN_OR_RETURN(options.hf_config, AbsolutePath(flags.hf_config));
+  if (!flags.targets.empty()) {
+    options.targets = flags.targets;
+  }
+  if (!flags.quantization.empty()) {
+    options.quantization = flags.quantization;
+  }
+  options.architecture = flags.architecture;
+  options.iteration = flags.iteration;
+  if (!flags.dtype.empty()) {
+    options.dtype = flags.dtype == "bf16"   ? engine::DType::kBF16
+                    : flags.dtype == "fp16" ? engine::DType::kF16
+                                            : engine::DType::kF32;
+  }
+  options.digest = DigestAlgorithmFromName(flags.digest).value_or(DigestAlgorithm::kSha256);
+  SLIPWAY_ASSIGN_OR_RETURN(options.maximum_shard_bytes, ParseByteSize(flags.max_shard_size));
+  options.allow_custom_code = flags.allow_custom_code;
+  return options;
+}
+
+}  // namespace slipway

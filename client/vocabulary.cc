@@ -1,0 +1,52 @@
+#include "client/vocabulary.h"
+
+#include <array>
+
+namespace slipway {
+namespace {
+
+constexpr std::string_view kNothing = "nothing";
+constexpr std::string_view kCalibration = "calibration tokens or ranges";
+constexpr std::string_view kCalibrationTokens = "calibration tokens";
+
+constexpr std::array kTargets = std::to_array<Word>({
+    {"huggingface", "safetensors, index, config.json, tokenizer", kNothing, "transformers, vLLM, SGLang, TensorRT-LLM",
+     true},
+    {"tensorrt-llm", "TensorRT-LLM checkpoint, one file a rank", "--tensor-parallel", "TensorRT-LLM"},
+    {"vllm-sharded", "vLLM sharded state, one file a rank", "--tensor-parallel", "vLLM"},
+    {"sglang-sharded", "SGLang sharded state, one file a rank", "--tensor-parallel", "SGLang"},
+});
+
+constexpr std::array kQuantizationFormats = std::to_array<Word>({
+    {"none", "as trained", kNothing, "all", true},
+    {"checkpoint", "as ModelOpt calibrated it during training", "a calibrated checkpoint", "as the format"},
+    {"fp8", "FP8 E4M3, one scale a tensor", kCalibration, "vLLM, SGLang, TensorRT-LLM"},
+    {"fp8-per-channel", "FP8 E4M3, one scale a row", kNothing, "vLLM"},
+    {"fp8-block", "FP8 E4M3, blocks of 128 x 128", kNothing, "vLLM, SGLang"},
+    {"int8", "INT8, one scale a row", kNothing, "vLLM, SGLang"},
+    {"int8-smoothquant", "INT8 with smoothed activations", kCalibrationTokens, "vLLM, TensorRT-LLM"},
+    {"int4", "INT4, groups of 128", kNothing, "vLLM, SGLang"},
+    {"int4-awq", "INT4 with activation-aware scales", kCalibrationTokens, "vLLM, SGLang, TensorRT-LLM"},
+    {"int4-gptq", "INT4 with second-order rounding", kCalibrationTokens, "vLLM, SGLang"},
+    {"w4a8-awq", "INT4 weights, FP8 activations", kCalibrationTokens, "TensorRT-LLM"},
+    {"nvfp4", "NVFP4, blocks of 16", kCalibration, "vLLM, SGLang, TensorRT-LLM"},
+    {"nvfp4-awq", "NVFP4 with activation-aware scales", kCalibrationTokens, "SGLang, TensorRT-LLM"},
+    {"mxfp4", "MXFP4, blocks of 32", kNothing, "vLLM"},
+    {"mxfp8", "MXFP8, blocks of 32", kNothing, "vLLM, SGLang"},
+});
+
+}  // namespace
+
+std::span<const Word> Targets() { return kTargets; }
+
+std::span<const Word> QuantizationFormats() { return kQuantizationFormats; }
+
+std::vector<std::string> NamesOf(std::span<const Word> words) {
+  std::vector<std::string> names;
+  for (const Word& word : words) {
+    names.emplace_back(word.name);
+  }
+  return names;
+}
+
+}  // namespace slipway
