@@ -1,0 +1,131 @@
+#include "worker/engine/checkpoint/canonical.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/error.h"
+
+namespace slipway::engine {
+namespace {
+
+using testing::HasSubstr;
+
+Checkpoint Holding(std::vector<std::pair<std::string, Shape>> tensors) {
+  Checkpoint checkpoint;
+  for (auto& [name, shape] : tensors) {
+    checkpoint.tensors.push_back({.name = std::move(name), .dtype = DType::kBF16, .shape = shape, .pieces = {}});
+  }
+  return checkpoint;
+}
+
+// The canonical name of a checkpoint's only tensor.
+std::string Only(const std::string& stored, const Shape& shape = {8, 4}) {
+  const auto tensors = Canonicalize(Holding({{stored, shape}}));
+  return tensors.ok() && tensors->size() == 1 ? tensors->begin()->first : Describe(tensors.status());
+}
+
+TEST(Canonical, StackedLayersBecomeOneTensorEach) {
+  const auto tensors = Canonicalize(Holding({{"decoder.layers.mlp.linear_fc2.weight", {3, 8, 16}}}));
+  ASSERT_TRUE(tensors.ok()) << Describe(tensors.status());
+  ASSERT_EQ(tensors->size(), 3u);
+  const CanonicalTensor& last = tensors->at("decoder.layers.2.mlp.linear_fc2.weight");
+  EXPECT_EQ(last.shape, Shape({8, 16}));
+  ASSERT_EQ(last.parts.size(), 1u);
+  EXPECT_EQ(last.parts[0].fixed, Shape({2}));
+}
+
+TEST(Canonical, StackedExpertsBecomeOneTensorEach) {
+  const auto tensors =
+      Canonicalize(Holding({{"decoder.layers.mlp.experts.experts.linear_fc1.weight", {2, 3, 16, 8}},
+                            {"mtp.layers.0.mtp_model_layer.mlp.experts.experts.linear_fc1.weight", {3, 16, 8}}}));
+  ASSERT_TRUE(tensors.ok()) << Describe(tensors.status());
+  ASSERT_EQ(tensors->size(), 9u);
+  EXPECT_EQ(tensors->at("decoder.layers.1.mlp.experts.2.linear_fc1.weight").parts[0].fixed, Shape({1, 2}));
+  EXPECT_EQ(tensors->at("mtp.layers.0.transformer_layer.mlp.experts.2.linear_fc1.weight").parts[0].fixed, Shape({2}));
+}
+
+TEST(Canonical, EveryNormHasOneNameWhateverItIsStoredAs) {
+  const std::string layer = "decoder.layers.7.";
+  for (const char* stored :
+       {"input_layernorm.weight", "self_attention.linear_qkv.layer_norm_weight",
+        "self_attention.linear_q_proj.layer_norm_weight", "self_attention.in_proj.layer_norm_weight",
+        "mixer.in_proj.layer_norm_weight", "norm.weight", "self_attention.linear_qkv_down_proj.layer_norm_weight"}) {
+    EXPECT_EQ(Only(layer + stored), layer + "input_layernorm.weight") << stored;
+  }
+  for (const char* stored : {"pre_mlp_layernorm.bias", "mlp.linear_fc1.layer_norm_bias", "mlp.0.bias"}) {
+    EXPECT_EQ(Only(layer + stored), layer + "pre_mlp_layernorm.bias") << stored;
+  }
+  EXPECT_EQ(Only(layer + "self_attention.linear_q_up_proj.layer_norm_weight"),
+            layer + "self_attention.q_layernorm.weight");
+  EXPECT_EQ(Only("decoder.final_norm.weight"), "decoder.final_layernorm.weight");
+}
+
+TEST(Canonical, AMambaMixersOwnNormIsNotTheLayersNorm) {
+  EXPECT_EQ(Only("decoder.layers.0.mixer.norm.weight"), "decoder.layers.0.mixer.norm.weight");
+}
+
+TEST(Canonical, FusedOperationNamesAreTheLinears) {
+  EXPECT_EQ(Only("decoder.layers.0.mlp.1.basic_ops.0.weight"), "decoder.layers.0.mlp.linear_fc1.weight");
+  EXPECT_EQ(Only("decoder.layers.0.mlp.3.basic_ops.1.bias"), "decoder.layers.0.mlp.linear_fc2.bias");
+}
+
+TEST(Canonical, AnUnknownNameStays) { EXPECT_EQ(Only("vision.patch.weight"), "vision.patch.weight"); }
+
+TEST(Canonical, GateAndUpAreJoinedInThatOrder) {
+  const auto tensors = Canonicalize(Holding(
+      {{"decoder.layers.0.mlp.linear_fc1.weight_v", {6, 4}}, {"decoder.layers.0.mlp.linear_fc1.weight_w", {6, 4}}}));
+  ASSERT_TRUE(tensors.ok()) << Describe(tensors.status());
+  const CanonicalTensor& joined = tensors->at("decoder.layers.0.mlp.linear_fc1.weight");
+  EXPECT_EQ(joined.shape, Shape({12, 4}));
+  ASSERT_EQ(joined.parts.size(), 2u);
+  EXPECT_EQ(joined.parts[0].stored, 1);
+  EXPECT_EQ(joined.parts[1].stored, 0);
+}
+
+TEST(Canonical, AMissingHalfIsNamed) {
+  const auto tensors = Canonicalize(Holding({{"decoder.layers.0.mlp.linear_fc1.weight_w", {6, 4}}}));
+  EXPECT_EQ(ReasonOf(tensors.status()), Reason::kTensorMissing);
+  EXPECT_EQ(WhereOf(tensors.status()).tensor, "decoder.layers.0.mlp.linear_fc1.weight_v");
+}
+
+TEST(Canonical, HalvesThatDoNotGoTogetherAreRefused) {
+  const auto tensors = Canonicalize(Holding(
+      {{"decoder.layers.0.mlp.linear_fc1.weight_v", {6, 5}}, {"decoder.layers.0.mlp.linear_fc1.weight_w", {6, 4}}}));
+  EXPECT_EQ(ReasonOf(tensors.status()), Reason::kTensorShapeMismatch);
+}
+
+TEST(Canonical, TwoNamesOfOneWeightAreRefusedNamingBoth) {
+  const auto tensors = Canonicalize(Holding({{"decoder.layers.0.input_layernorm.weight", {4}},
+                                             {"decoder.layers.self_attention.linear_qkv.layer_norm_weight", {2, 4}}}));
+  EXPECT_EQ(ReasonOf(tensors.status()), Reason::kTensorDuplicated);
+  EXPECT_THAT(Describe(tensors.status()), HasSubstr("decoder.layers.0.input_layernorm.weight"));
+  EXPECT_THAT(Describe(tensors.status()), HasSubstr("decoder.layers.self_attention.linear_qkv.layer_norm_weight"));
+}
+
+TEST(Canonical, AWholeWeightBesideItsHalvesIsADuplicate) {
+  const auto tensors = Canonicalize(Holding({{"decoder.layers.0.mlp.linear_fc1.weight", {12, 4}},
+                                             {"decoder.layers.0.mlp.linear_fc1.weight_v", {6, 4}},
+                                             {"decoder.layers.0.mlp.linear_fc1.weight_w", {6, 4}}}));
+  EXPECT_EQ(ReasonOf(tensors.status()), Reason::kTensorDuplicated);
+}
+
+TEST(Canonical, AStackedNameWithoutALayerAxisIsRefused) {
+  EXPECT_EQ(ReasonOf(Canonicalize(Holding({{"decoder.layers.mlp.linear_fc2.weight", {}}})).status()),
+            Reason::kTensorShapeMismatch);
+}
+
+TEST(Canonical, EmptyTensorsOfCountlessLayersAreRefusedWithoutMakingThem) {
+  for (const Shape& shape : {Shape{1'000'000'000'000, 0}, Shape{90'000, 90'000, 0}}) {
+    const auto tensors = Canonicalize(Holding({{"decoder.layers.mlp.experts.experts.linear_fc2.weight", shape}}));
+    EXPECT_EQ(ReasonOf(tensors.status()), Reason::kLimitExceeded);
+  }
+  const auto numbered = Canonicalize(Holding({{"decoder.layers.99999999999999999999.norm.weight", {4}}}));
+  EXPECT_EQ(ReasonOf(numbered.status()), Reason::kLimitExceeded);
+}
+
+}  // namespace
+}  // namespace slipway::engine
