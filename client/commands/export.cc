@@ -56,6 +56,9 @@ absl::StatusOr<v1::CreateExportRequest> MakeRequest(const ExportCommand& command
 
 absl::Status ExportLocally(const ExportCommand& command, const Console& console, const std::stop_token& stop) {
   const auto begin = SteadyClock::now();
+  if (command.resources.device == "cuda") {
+    return Error(Reason::kOptionUnsupported, "this version cannot do --device cuda yet");
+  }
   if (!command.flags.publish.empty()) {
     return Error(Reason::kInvalidArgument, "--publish needs --server: local mode writes to OUTPUT");
   }
