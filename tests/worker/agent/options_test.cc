@@ -70,7 +70,7 @@ TEST(WorkerOptions, AConfigFileSetsWhatFlagsDoNot) {
 }
 
 TEST(WorkerOptions, AConfigFileWithAnUnknownNameOrAnotherShapeIsWrongUsage) {
-  for (const char* text : {"servre: s\n", "- server\n", "server: [a, b]\n", "server: {a: b}\n", "server: \"\n"}) {
+  for (const char* text : {"servre: s\n", "- server\n", "server: [a, b]\n", "server: {a: b}\n", "server: [a\n"}) {
     const ConfigFile file(text);
     EXPECT_EQ(Parse({"--config", file.path().c_str(), "--server", "s"}).exit, ExitStatus::kUsage) << text;
   }
