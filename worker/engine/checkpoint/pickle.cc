@@ -6,10 +6,6 @@ std::optional<bool> PickleValue::Boolean() const {
   return kind_ == Kind::kBoolean ? std::optional(integer_ != 0) : std::nullopt;
 }
 
-std::optional<std::int64_t> PickleValue::Integer() const {
-  return kind_ == Kind::kInteger ? std::optional(integer_) : std::nullopt;
-}
-
 std::optional<double> PickleValue::Number() const {
   if (kind_ == Kind::kInteger) {
     return static_cast<double>(integer_);
@@ -38,34 +34,6 @@ const PickleDocument::Node* PickleDocument::NodeOf(PickleValue value) const {
     default:
       return nullptr;
   }
-}
-
-std::span<const PickleValue> PickleDocument::Items(PickleValue value) const {
-  if (value.kind_ == PickleValue::Kind::kTuple) {
-    return std::span(items_).subspan(value.start_, value.length_);
-  }
-  if (value.kind_ == PickleValue::Kind::kList || value.kind_ == PickleValue::Kind::kDictionary) {
-    const Node& node = nodes_[value.start_];
-    return std::span(items_).subspan(node.first_item, node.item_count);
-  }
-  return {};
-}
-
-std::optional<std::string_view> PickleDocument::Text(PickleValue value) const {
-  if (value.kind_ != PickleValue::Kind::kText) {
-    return std::nullopt;
-  }
-  value.kind_ = PickleValue::Kind::kBytes;
-  return Bytes(value);
-}
-
-std::optional<std::string_view> PickleDocument::Bytes(PickleValue value) const {
-  if (value.kind_ != PickleValue::Kind::kBytes && value.kind_ != PickleValue::Kind::kBigInteger) {
-    return std::nullopt;
-  }
-  const char* const base =
-      value.in_side_text_ ? side_text_.data() : reinterpret_cast<const char*>(window_.bytes().data());
-  return std::string_view(base + value.start_, value.length_);
 }
 
 PickleClass PickleDocument::Class(PickleValue value) const {

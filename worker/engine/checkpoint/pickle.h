@@ -124,6 +124,39 @@ class PickleDocument {
   std::int64_t length_ = 0;
 };
 
+// Called millions of times for a large index.
+inline std::optional<std::int64_t> PickleValue::Integer() const {
+  return kind_ == Kind::kInteger ? std::optional(integer_) : std::nullopt;
+}
+
+inline std::span<const PickleValue> PickleDocument::Items(PickleValue value) const {
+  if (value.kind_ == PickleValue::Kind::kTuple) {
+    return std::span(items_).subspan(value.start_, value.length_);
+  }
+  if (value.kind_ == PickleValue::Kind::kList || value.kind_ == PickleValue::Kind::kDictionary) {
+    const Node& node = nodes_[value.start_];
+    return std::span(items_).subspan(node.first_item, node.item_count);
+  }
+  return {};
+}
+
+inline std::optional<std::string_view> PickleDocument::Bytes(PickleValue value) const {
+  if (value.kind_ != PickleValue::Kind::kBytes && value.kind_ != PickleValue::Kind::kBigInteger) {
+    return std::nullopt;
+  }
+  const char* const base =
+      value.in_side_text_ ? side_text_.data() : reinterpret_cast<const char*>(window_.bytes().data());
+  return std::string_view(base + value.start_, value.length_);
+}
+
+inline std::optional<std::string_view> PickleDocument::Text(PickleValue value) const {
+  if (value.kind_ != PickleValue::Kind::kText) {
+    return std::nullopt;
+  }
+  value.kind_ = PickleValue::Kind::kBytes;
+  return Bytes(value);
+}
+
 // Turns objects into a caller's own compact records while a large pickle is being read, so that their values need not
 // stay in memory.
 class PickleFolder {

@@ -14,7 +14,6 @@ namespace {
 // Far above what training frameworks write (their largest containers come in batches of 1000), far below what would
 // exhaust memory.
 constexpr std::uint64_t kMaximumPickleBytes = std::uint64_t{4} << 30;
-constexpr std::size_t kMaximumStack = std::size_t{1} << 20;
 constexpr std::size_t kMaximumMarks = 10'000;
 constexpr std::uint8_t kMaximumProtocol = 5;
 
@@ -165,21 +164,12 @@ absl::Status PickleMachine::Execute(const PickleInstruction& instruction) {
   }
 }
 
-absl::Status PickleMachine::Push(PickleValue value) {
-  if (stack_.size() == kMaximumStack) {
-    return Limit(fmt::format("the pickle stacks more than {} values", kMaximumStack));
-  }
-  stack_.push_back(value);
-  return absl::OkStatus();
+absl::Status PickleMachine::StackIsFull() const {
+  return Limit(fmt::format("the pickle stacks more than {} values", kMaximumStack));
 }
 
-absl::StatusOr<PickleValue> PickleMachine::Pop() {
-  if (stack_.empty() || (!marks_.empty() && marks_.back() == stack_.size())) {
-    return Corrupt("the pickle takes more from its stack than it put there");
-  }
-  const PickleValue value = stack_.back();
-  stack_.pop_back();
-  return value;
+absl::Status PickleMachine::StackIsEmpty() const {
+  return Corrupt("the pickle takes more from its stack than it put there");
 }
 
 absl::StatusOr<std::size_t> PickleMachine::PopMark() {

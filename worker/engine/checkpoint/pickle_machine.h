@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/reason.h"
 #include "worker/engine/checkpoint/pickle.h"
+#include "worker/engine/checkpoint/pickle_globals.h"
 #include "worker/engine/checkpoint/pickle_memo.h"
 #include "worker/engine/checkpoint/pickle_reader.h"
 
@@ -27,6 +28,7 @@ class PickleMachine {
  private:
   using Kind = PickleValue::Kind;
   using Node = PickleDocument::Node;
+  static constexpr std::size_t kMaximumStack = std::size_t{1} << 20;
 
   absl::Status FindFetchedNumbers();
   absl::Status Execute(const PickleInstruction& instruction);
@@ -43,6 +45,8 @@ class PickleMachine {
   absl::Status PushDecimal(std::string_view digits);
   absl::Status PushFloat(std::string_view digits);
   absl::StatusOr<PickleValue> Pop();
+  [[nodiscard]] absl::Status StackIsFull() const;
+  [[nodiscard]] absl::Status StackIsEmpty() const;
   absl::StatusOr<std::size_t> PopMark();  // the stack's height at the mark
 
   // Containers.
@@ -78,8 +82,27 @@ class PickleMachine {
   std::vector<PickleValue> stack_;
   std::vector<std::size_t> marks_;
   std::map<std::pair<std::string_view, std::string_view>, std::uint32_t> class_indices_;
+  std::vector<PickleForm> class_forms_;  // of the document's classes
   std::uint32_t pins_ = 0;
   std::size_t position_ = 0;  // of the instruction at work, for messages
 };
+
+// Millions of times a pickle.
+inline absl::Status PickleMachine::Push(PickleValue value) {
+  if (stack_.size() == kMaximumStack) {
+    return StackIsFull();
+  }
+  stack_.push_back(value);
+  return absl::OkStatus();
+}
+
+inline absl::StatusOr<PickleValue> PickleMachine::Pop() {
+  if (stack_.empty() || (!marks_.empty() && marks_.back() == stack_.size())) {
+    return StackIsEmpty();
+  }
+  const PickleValue value = stack_.back();
+  stack_.pop_back();
+  return value;
+}
 
 }  // namespace slipway::engine

@@ -59,7 +59,8 @@ absl::Status PickleMachine::PushClass(std::string_view module, std::string_view 
     value.start_ = known->second;
     return Push(value);
   }
-  if (!FormOfGlobal(module, name)) {
+  const std::optional<PickleForm> form = FormOfGlobal(module, name);
+  if (!form) {
     return Fail(Reason::kPickleForbiddenGlobal,
                 fmt::format("the pickle names {}.{}, which no checkpoint needs",
                             module.substr(0, kMaximumNameInMessage), name.substr(0, kMaximumNameInMessage)));
@@ -68,6 +69,7 @@ absl::Status PickleMachine::PushClass(std::string_view module, std::string_view 
     return Limit(fmt::format("the pickle names more than {} globals", kMaximumClasses));
   }
   value.start_ = document_.classes_.size();
+  class_forms_.push_back(*form);
   document_.classes_.push_back({.module = module, .name = name});
   class_indices_.emplace(std::pair(module, name), static_cast<std::uint32_t>(value.start_));
   return Push(value);
@@ -80,11 +82,11 @@ absl::Status PickleMachine::Instantiate(PickleValue callee, PickleValue argument
   if (arguments.kind_ != Kind::kTuple) {
     return Corrupt("the pickle calls a global without a tuple of arguments");
   }
-  const PickleClass name = document_.classes_[callee.start_];
+  const PickleForm form = class_forms_[callee.start_];
   const std::span<const PickleValue> items = document_.Items(arguments);
   const PickleValue first = items.empty() ? PickleValue() : items[0];
   const auto class_index = static_cast<std::uint32_t>(callee.start_);
-  switch (*FormOfGlobal(name.module, name.name)) {
+  switch (form) {
     case PickleForm::kOpaque:
       return PushObject(class_index, arguments);
     case PickleForm::kInstance:
@@ -104,7 +106,7 @@ absl::Status PickleMachine::Instantiate(PickleValue callee, PickleValue argument
       [[fallthrough]];
     case PickleForm::kSequence:
     case PickleForm::kDictionary: {
-      const bool is_dictionary = *FormOfGlobal(name.module, name.name) == PickleForm::kDictionary;
+      const bool is_dictionary = form == PickleForm::kDictionary;
       if (items.size() == 1 && first.kind_ == (is_dictionary ? Kind::kDictionary : Kind::kList)) {
         return PushAlias(first);
       }
