@@ -1,0 +1,42 @@
+#include "worker/engine/device/cuda_devices.h"
+
+#ifdef SLIPWAY_WITH_CUDA
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+namespace slipway::engine {
+
+bool BuiltWithCuda() { return true; }
+
+std::vector<Device> CudaDevices() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    return {};
+  }
+  std::vector<Device> devices;
+  for (int index = 0; index < count; ++index) {
+    cudaDeviceProp properties{};
+    if (cudaGetDeviceProperties(&properties, index) == cudaSuccess) {
+      devices.push_back({.name = fmt::format("cuda:{}", index),
+                         .capability = fmt::format("cuda:sm_{}{}", properties.major, properties.minor),
+                         .model = properties.name,
+                         .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem)});
+    }
+  }
+  return devices;
+}
+
+}  // namespace slipway::engine
+
+#else
+
+namespace slipway::engine {
+
+bool BuiltWithCuda() { return false; }
+
+std::vector<Device> CudaDevices() { return {}; }
+
+}  // namespace slipway::engine
+
+#endif

@@ -1,0 +1,12 @@
+// The GPUs of the CUDA runtime; none where the program was built without it (SLIPWAY_WITH_CUDA).
+#pragma once
+
+#include <vector>
+
+#include "worker/engine/device/device.h"
+
+namespace slipway::engine {
+
+std::vector<Device> CudaDevices();
+
+}  // namespace slipway::engine
