@@ -70,6 +70,7 @@ absl::Status Coordinator::DoCreate(NewExport& request, std::string& id) {
       return absl::OkStatus();
     }
   }
+  SLIPWAY_RETURN_IF_ERROR(CheckOutputFree(request.output));
   id = MakeId();
   if (!request.request_id.empty()) {
     fresh_requests_[request.request_id] = id;
@@ -86,6 +87,17 @@ absl::Status Coordinator::DoCreate(NewExport& request, std::string& id) {
                    .request_digest = std::move(request.request_digest)},
                   now);
   metrics_.exports_created.Increment();
+  return absl::OkStatus();
+}
+
+// Two exports into one directory would share a staging directory and remove each other's work.
+absl::Status Coordinator::CheckOutputFree(const std::string& output) const {
+  for (const auto& [id, scheduled] : scheduler_->exports()) {
+    if (!output.empty() && scheduled.record.output == output) {
+      return Error(Reason::kOutputExists, fmt::format("exports/{} is still writing there.", id),
+                   Where{.file = output});
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -182,9 +194,8 @@ void Coordinator::Delete(const std::string& id, Reply<ExportRecord> reply) {
   });
 }
 
-Coordinator::Ticket Coordinator::Watch(const std::string& id, std::int64_t cursor, std::optional<ExportProgress> seen,
-                                       Reply<WatchUpdate> reply) {
-  const Ticket ticket = next_ticket_++;
+void Coordinator::Watch(Ticket ticket, const std::string& id, std::int64_t cursor, std::optional<ExportProgress> seen,
+                        Reply<WatchUpdate> reply) {
   Post<WatchUpdate>(reply, [this, ticket, watch = OpenWatch{id, cursor, seen, reply}] {
     absl::StatusOr<std::optional<WatchUpdate>> update = UpdateFor(watch);
     if (!update.ok()) {
@@ -195,7 +206,6 @@ Coordinator::Ticket Coordinator::Watch(const std::string& id, std::int64_t curso
       watches_.emplace(ticket, watch);
     }
   });
-  return ticket;
 }
 
 absl::StatusOr<std::optional<WatchUpdate>> Coordinator::UpdateFor(const OpenWatch& watch) {
@@ -223,8 +233,7 @@ absl::StatusOr<std::optional<WatchUpdate>> Coordinator::UpdateFor(const OpenWatc
   return update;
 }
 
-Coordinator::Ticket Coordinator::RunEphemeral(EphemeralTask task, Reply<Outcome> reply) {
-  const Ticket ticket = next_ticket_++;
+void Coordinator::RunEphemeral(Ticket ticket, EphemeralTask task, Reply<Outcome> reply) {
   Post<Outcome>(reply, [this, ticket, task = std::move(task), reply]() mutable {
     const Instant now = Now();
     const std::string name = fmt::format("{}-{:x}-{}", task.kind == TaskKind::kValidate ? "validate" : "inspect",
@@ -234,14 +243,11 @@ Coordinator::Ticket Coordinator::RunEphemeral(EphemeralTask task, Reply<Outcome>
                                             now.monotonic + options_.no_worker_wait, std::move(reply)});
     scheduler_->AddEphemeral(name, kind, now);
   });
-  return ticket;
 }
 
-Coordinator::Ticket Coordinator::Synchronize(WorkerReport report, Reply<SynchronizeAnswer> reply) {
-  const Ticket ticket = next_ticket_++;
+void Coordinator::Synchronize(Ticket ticket, WorkerReport report, Reply<SynchronizeAnswer> reply) {
   Post<SynchronizeAnswer>(reply,
                           [this, ticket, report = std::move(report), reply] { DoSynchronize(ticket, report, reply); });
-  return ticket;
 }
 
 void Coordinator::DoSynchronize(Ticket ticket, const WorkerReport& report, Reply<SynchronizeAnswer> reply) {
@@ -266,12 +272,22 @@ void Coordinator::DoSynchronize(Ticket ticket, const WorkerReport& report, Reply
 
 void Coordinator::Abandon(Ticket ticket) {
   queue_.PostAlways([this, ticket] {
-    watches_.erase(ticket);
-    std::erase_if(open_calls_, [ticket](const auto& call) { return call.second.ticket == ticket; });
-    const auto found = std::find_if(ephemerals_.begin(), ephemerals_.end(),
-                                    [ticket](const auto& entry) { return entry.second.ticket == ticket; });
-    if (found != ephemerals_.end()) {
-      AnswerEphemeral(found->first, Error(Reason::kCancelled, "Nobody waits for the answer any more."));
+    const absl::Status gone = Error(Reason::kCancelled, "Nobody waits for the answer any more.");
+    if (const auto watch = watches_.find(ticket); watch != watches_.end()) {
+      const Reply<WatchUpdate> reply = std::move(watch->second.reply);
+      watches_.erase(watch);
+      reply(gone);
+      return;
+    }
+    const auto has_ticket = [ticket](const auto& entry) { return entry.second.ticket == ticket; };
+    if (const auto call = std::ranges::find_if(open_calls_, has_ticket); call != open_calls_.end()) {
+      const Reply<SynchronizeAnswer> reply = std::move(call->second.reply);
+      open_calls_.erase(call);
+      reply(gone);
+      return;
+    }
+    if (const auto ephemeral = std::ranges::find_if(ephemerals_, has_ticket); ephemeral != ephemerals_.end()) {
+      AnswerEphemeral(ephemeral->first, gone);
     }
   });
 }

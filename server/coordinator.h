@@ -118,13 +118,15 @@ class Coordinator {
   // Forgets an export that has ended.
   void Delete(const std::string& id, Reply<ExportRecord> reply);
 
-  // Waits for events after `cursor` or for progress other than `seen`. The ticket is for Abandon.
-  Ticket Watch(const std::string& id, std::int64_t cursor, std::optional<ExportProgress> seen,
-               Reply<WatchUpdate> reply);
+  // For calls that may wait, so that whoever made them can Abandon them.
+  [[nodiscard]] Ticket NewTicket() { return next_ticket_++; }
+  // Waits for events after `cursor` or for progress other than `seen`.
+  void Watch(Ticket ticket, const std::string& id, std::int64_t cursor, std::optional<ExportProgress> seen,
+             Reply<WatchUpdate> reply);
   // Has a worker do it; UNAVAILABLE where none does in time.
-  Ticket RunEphemeral(EphemeralTask task, Reply<Outcome> reply);
-  Ticket Synchronize(WorkerReport report, Reply<SynchronizeAnswer> reply);
-  // Nobody waits for that answer any more; it may come all the same.
+  void RunEphemeral(Ticket ticket, EphemeralTask task, Reply<Outcome> reply);
+  void Synchronize(Ticket ticket, WorkerReport report, Reply<SynchronizeAnswer> reply);
+  // Nobody waits for that answer any more: it comes at once, as CANCELLED, if it has not come yet.
   void Abandon(Ticket ticket);
 
   void Statistics(Reply<CoordinatorStatistics> reply);
@@ -164,6 +166,7 @@ class Coordinator {
   absl::StatusOr<ExportView> ViewOf(const std::string& id);
   absl::StatusOr<ExportView> StoredView(ExportRecord record, bool with_attempts);
   absl::Status DoCreate(NewExport& request, std::string& id);
+  [[nodiscard]] absl::Status CheckOutputFree(const std::string& output) const;
   std::string MakeId();
   absl::StatusOr<std::optional<WatchUpdate>> UpdateFor(const OpenWatch& watch);
   void DoSynchronize(Ticket ticket, const WorkerReport& report, Reply<SynchronizeAnswer> reply);

@@ -61,10 +61,10 @@ absl::Status RemoveAll(const fs::path& path) {
 
 }  // namespace
 
-absl::Status CheckCheckpointPath(std::string_view text, const OutputRoots& roots) {
-  SLIPWAY_ASSIGN_OR_RETURN(const fs::path path, ParsePath(text, "spec.checkpoint"));
+absl::Status CheckCheckpointPath(std::string_view text, std::string_view field, const OutputRoots& roots) {
+  SLIPWAY_ASSIGN_OR_RETURN(const fs::path path, ParsePath(text, field));
   if (!roots.checkpoints.empty() && !IsBelowAny(path, roots.checkpoints)) {
-    return Error(Reason::kPathOutsideRoot, "spec.checkpoint is below none of the server's checkpoint roots.",
+    return Error(Reason::kPathOutsideRoot, fmt::format("{} is below none of the server's checkpoint roots.", field),
                  Where{.file = path.string()});
   }
   return absl::OkStatus();

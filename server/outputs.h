@@ -17,8 +17,8 @@ struct OutputRoots {
   std::vector<std::string> checkpoints = {};  // roots of checkpoints; empty: anywhere
 };
 
-// OK where a checkpoint path is absolute and below the roots for checkpoints, if there are any.
-absl::Status CheckCheckpointPath(std::string_view path, const OutputRoots& roots);
+// OK where a checkpoint path, given in `field`, is absolute and below the roots for checkpoints, if there are any.
+absl::Status CheckCheckpointPath(std::string_view path, std::string_view field, const OutputRoots& roots);
 
 // ExportSpec.publish (a path or file:// URI) as an absolute path: below a root after links are resolved, without "..",
 // its parent there. INVALID_ARGUMENT or PATH_OUTSIDE_ROOT otherwise.

@@ -1,0 +1,144 @@
+#include "server/services/validation.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "common/digest.h"
+#include "common/error.h"
+
+namespace slipway::server {
+namespace {
+
+constexpr std::size_t kMaximumRequestId = 128;
+constexpr std::size_t kMaximumText = 4096;
+constexpr std::int32_t kMaximumPriority = 100;
+
+constexpr std::array<std::string_view, 4> kTargets = {"huggingface", "tensorrt-llm", "vllm-sharded", "sglang-sharded"};
+constexpr std::array<std::string_view, 4> kDtypes = {"", "bf16", "fp16", "fp32"};
+constexpr std::array<std::string_view, 4> kDigests = {"", "sha256", "xxh3", "none"};
+constexpr std::array<std::string_view, 3> kQuantizations = {"", "none", "checkpoint"};
+
+// Collects violations; what comes out names all of them.
+class Violations {
+ public:
+  void Add(const absl::Status& status) {
+    if (!status.ok()) {
+      violations_.push_back(status);
+    }
+  }
+  void Require(bool holds, Reason reason, const std::string& message) {
+    if (!holds) {
+      violations_.push_back(Error(reason, message));
+    }
+  }
+  [[nodiscard]] absl::Status Result() const {
+    if (violations_.size() <= 1) {
+      return violations_.empty() ? absl::OkStatus() : violations_.front();
+    }
+    std::string all;
+    for (const absl::Status& violation : violations_) {
+      all += fmt::format("{}{}", all.empty() ? "" : " ", std::string(violation.message()));
+    }
+    return Error(Reason::kInvalidArgument, all);
+  }
+
+ private:
+  std::vector<absl::Status> violations_;
+};
+
+template <std::size_t Size>
+bool IsOneOf(const std::string& value, const std::array<std::string_view, Size>& allowed) {
+  return std::ranges::find(allowed, value) != allowed.end();
+}
+
+void CheckText(Violations& violations, const char* field, const std::string& value) {
+  violations.Require(value.size() <= kMaximumText && value.find('\0') == std::string::npos, Reason::kInvalidArgument,
+                     fmt::format("{} must have at most {} bytes and no NUL.", field, kMaximumText));
+}
+
+void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
+  for (const std::string& target : spec.targets()) {
+    violations.Require(IsOneOf(target, kTargets), Reason::kInvalidArgument,
+                       fmt::format("spec.targets: '{}' is no target.", target.substr(0, 64)));
+    violations.Require(!IsOneOf(target, kTargets) || target == kTargets.front(), Reason::kOptionUnsupported,
+                       fmt::format("spec.targets: this version does not write '{}' yet.", target.substr(0, 64)));
+  }
+  violations.Require(spec.targets_size() <= static_cast<int>(kTargets.size()), Reason::kInvalidArgument,
+                     "spec.targets has repetitions.");
+  violations.Require(
+      IsOneOf(spec.quantization(), kQuantizations), Reason::kOptionUnsupported,
+      fmt::format("spec.quantization: this version does not write '{}'.", spec.quantization().substr(0, 64)));
+  violations.Require(IsOneOf(spec.dtype(), kDtypes), Reason::kInvalidArgument,
+                     "spec.dtype must be bf16, fp16, fp32 or empty.");
+  violations.Require(IsOneOf(spec.digest(), kDigests), Reason::kInvalidArgument,
+                     "spec.digest must be sha256, xxh3, none or empty.");
+  violations.Require(!spec.has_iteration() || spec.iteration() >= 0, Reason::kInvalidArgument,
+                     "spec.iteration must not be negative.");
+  violations.Require(spec.max_shard_bytes() >= 0, Reason::kInvalidArgument,
+                     "spec.max_shard_bytes must not be negative.");
+  CheckText(violations, "spec.hf_config", spec.hf_config());
+  violations.Require(spec.hf_config().empty() || spec.hf_config().front() == '/', Reason::kInvalidArgument,
+                     "spec.hf_config must be an absolute path.");
+  CheckText(violations, "spec.architecture", spec.architecture());
+}
+
+// Of what the request asks for, the request_id apart.
+std::string DigestOf(const v1::CreateExportRequest& request) {
+  return Sha256(fmt::format("{}\n{}", request.priority(), request.spec().SerializeAsString()));
+}
+
+}  // namespace
+
+absl::StatusOr<NewExport> ValidateCreate(const v1::CreateExportRequest& request, const OutputRoots& roots) {
+  const v1::ExportSpec& spec = request.spec();
+  Violations violations;
+  violations.Add(CheckCheckpointPath(spec.checkpoint(), "spec.checkpoint", roots));
+  CheckOptions(violations, spec);
+  violations.Require(request.request_id().size() <= kMaximumRequestId, Reason::kInvalidArgument,
+                     fmt::format("request_id must have at most {} bytes.", kMaximumRequestId));
+  violations.Require(request.priority() >= -kMaximumPriority && request.priority() <= kMaximumPriority,
+                     Reason::kInvalidArgument,
+                     fmt::format("priority must be from {} to {}.", -kMaximumPriority, kMaximumPriority));
+  std::string output;
+  if (!spec.publish().empty()) {
+    absl::StatusOr<std::string> resolved = ResolvePublishPath(spec.publish(), roots);
+    violations.Add(resolved.status());
+    output = resolved.ok() ? *std::move(resolved) : std::string();
+  }
+  SLIPWAY_RETURN_IF_ERROR(violations.Result());
+  return NewExport{.spec = spec.SerializeAsString(),
+                   .checkpoint = spec.checkpoint(),
+                   .output = std::move(output),
+                   .priority = request.priority(),
+                   .request_id = request.request_id(),
+                   .request_digest = DigestOf(request)};
+}
+
+absl::Status ParseFilter(const std::string& filter, ListQuery& query) {
+  constexpr std::string_view kAnd = " AND ";
+  std::string_view rest = filter;
+  while (!rest.empty()) {
+    const std::size_t end = rest.find(kAnd);
+    const std::string_view term = rest.substr(0, end);
+    rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + kAnd.size());
+    const std::size_t equals = term.find('=');
+    const std::string_view field = term.substr(0, equals);
+    const std::string_view value = equals == std::string_view::npos ? std::string_view() : term.substr(equals + 1);
+    if (field == "state" && !query.state && ExportStateFromName(value)) {
+      query.state = ExportStateFromName(value);
+    } else if (field == "checkpoint" && !query.checkpoint && !value.empty()) {
+      query.checkpoint = std::string(value);
+    } else {
+      return Error(Reason::kInvalidArgument,
+                   fmt::format("filter: '{}' is not understood; use state=NAME and checkpoint=PATH, joined by AND.",
+                               term.substr(0, 256)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace slipway::server
