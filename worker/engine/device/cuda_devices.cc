@@ -1,6 +1,6 @@
 #include "worker/engine/device/cuda_devices.h"
 
-#ifdef SLIPWAY_WITH_CUDA
+#ifdef SLIPWAY_HAVE_CUDA
 
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>

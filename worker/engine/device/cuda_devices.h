@@ -1,4 +1,4 @@
-// The GPUs of the CUDA runtime; none where the program was built without it (SLIPWAY_WITH_CUDA).
+// The GPUs of the CUDA runtime; none where the program was built without it (SLIPWAY_HAVE_CUDA).
 #pragma once
 
 #include <vector>
