@@ -123,7 +123,9 @@ absl::Status PickledDistIndex::ReadStorage() {
 
 absl::StatusOr<std::vector<DistBlock>> PickledDistIndex::Blocks(const DistEntry& entry) const {
   const auto number = static_cast<std::uint32_t>(&entry - entries_.data());
-  const auto stored = std::ranges::equal_range(stored_, number, {}, &Stored::entry);
+  // No std::ranges::equal_range: clang 14 does not take libstdc++'s subrange.
+  const auto first = std::ranges::lower_bound(stored_, number, {}, &Stored::entry);
+  const std::span<const Stored> stored(first, std::ranges::upper_bound(stored_, number, {}, &Stored::entry));
   std::vector<DistBlock> blocks;
   if (tensors_[number] == nullptr) {
     if (stored.size() != 1) {
@@ -145,7 +147,7 @@ absl::StatusOr<std::vector<DistBlock>> PickledDistIndex::Blocks(const DistEntry&
         entry.name);
   }
   for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const Stored& row = stored[static_cast<std::ptrdiff_t>(i)];
+    const Stored& row = stored[i];
     if (!std::ranges::equal(Offset(row), blocks[i].offsets)) {
       return Corrupt(
           fmt::format("the index does not say where the block at [{}] lies", fmt::join(blocks[i].offsets, ", ")),
