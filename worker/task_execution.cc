@@ -18,6 +18,9 @@ namespace {
 // coordinator lost its store).
 constexpr std::size_t kIncarnationDigitsInAttempt = 8;
 
+// The coordinator refuses requests past 64 MiB; one report too large would block all that the worker has to say.
+constexpr std::size_t kMaximumReportBytes = std::size_t{48} << 20;
+
 // Sets the outcome, or returns the error that is to be it.
 absl::Status Dispatch(TaskRunner& runner, const v1::Assignment& assignment, const std::string& incarnation,
                       TaskControl& control, v1::TaskReport& report) {
@@ -83,6 +86,10 @@ v1::TaskReport ExecuteTask(TaskRunner& runner, const v1::Assignment& assignment,
   const absl::Status status = DispatchWithoutExceptions(runner, assignment, incarnation, control, report);
   if (!status.ok()) {
     *report.mutable_error() = ToErrorDetail(status);
+  } else if (report.ByteSizeLong() > kMaximumReportBytes) {
+    *report.mutable_error() =
+        ToErrorDetail(Error(Reason::kLimitExceeded, fmt::format("the answer has {} bytes, more than {} can be sent",
+                                                                report.ByteSizeLong(), kMaximumReportBytes)));
   }
   *report.mutable_lease() = assignment.lease();
   report.set_bytes_done(control.bytes_done());

@@ -271,6 +271,20 @@ TEST_F(AgentTest, ATaskThatThrowsEndsAsInternalAndTheWorkerLives) {
   EXPECT_TRUE(coordinator_.WaitFor([](const Request& r) { return Ended(r) && r.tasks(0).has_inspection_json(); }));
 }
 
+TEST_F(AgentTest, AnAnswerTooLargeToSendIsAnErrorInsteadOfASilentWorker) {
+  coordinator_.Start();
+  StartAgent();
+  runner_.plan = [](TaskControl&) {
+    v1::PlanSummary summary;
+    summary.set_plan_json(std::string(std::size_t{49} << 20, ' '));
+    return summary;
+  };
+  coordinator_.Offer(MakeAssignment(v1::TASK_KIND_VALIDATE));
+  const auto request = coordinator_.WaitFor(Ended);
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->tasks(0).error().reason(), v1::ERROR_REASON_LIMIT_EXCEEDED);
+}
+
 TEST_F(AgentTest, AKindOfTaskThatThisVersionDoesNotKnowIsRefused) {
   coordinator_.Start();
   StartAgent();
