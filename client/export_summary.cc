@@ -30,13 +30,13 @@ std::string PercentOf(const v1::Progress& progress) {
   return progress.bytes_total() > 0 ? fmt::format("{}%", progress.bytes_done() * 100 / progress.bytes_total()) : "";
 }
 
-std::string Reason(const v1::ErrorDetail& error) {
+std::string NameOfReason(const v1::ErrorDetail& error) {
   constexpr std::size_t kPrefix = sizeof("ERROR_REASON_") - 1;
   const std::string& name = v1::ErrorReason_Name(error.reason());
   return name.size() > kPrefix ? name.substr(kPrefix) : name;
 }
 
-std::string Describe(const v1::ErrorDetail& error) { return fmt::format("{}: {}", Reason(error), error.message()); }
+std::string Describe(const v1::ErrorDetail& error) { return fmt::format("{}: {}", NameOfReason(error), error.message()); }
 
 }  // namespace
 
