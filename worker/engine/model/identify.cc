@@ -140,8 +140,8 @@ absl::Status CheckStructure(const std::map<std::string, CanonicalTensor>& tensor
 absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration& configuration,
                                                        const std::string& named, const nlohmann::json& hf_config) {
   if (configuration.normalization != "RMSNorm" || !configuration.gated || configuration.activation != "silu") {
-    return Unsupported(fmt::format("the model has {} and {}{} layers", configuration.normalization,
-                                   configuration.gated ? "gated " : "ungated ", configuration.activation));
+    return Unsupported(fmt::format("the model has {} and {} layers", configuration.normalization,
+                                   configuration.gated ? configuration.activation : "ungated"));
   }
   if (!named.empty()) {
     return Named(configuration, named, "--architecture");

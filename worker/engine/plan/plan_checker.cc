@@ -77,8 +77,11 @@ absl::Status CheckShard(const ExportPlan& plan, std::size_t number) {
     return Error(Reason::kInternal, fmt::format("the plan contradicts itself: {}", what),
                  {.tensor = tensor, .file = shard.file});
   };
-  SLIPWAY_ASSIGN_OR_RETURN(const SafetensorsHeader header,
-                           ParseSafetensorsHeader(shard.header, shard.bytes, shard.file));
+  const absl::StatusOr<SafetensorsHeader> parsed = ParseSafetensorsHeader(shard.header, shard.bytes, shard.file);
+  if (!parsed.ok()) {
+    return broken(std::string(parsed.status().message()), WhereOf(parsed.status()).tensor);
+  }
+  const SafetensorsHeader& header = *parsed;
   if (header.data_position != static_cast<std::int64_t>(shard.header.size()) ||
       header.entries.size() != static_cast<std::size_t>(shard.tensor_count)) {
     return broken("header and tensors are of different number");
