@@ -193,10 +193,10 @@ absl::StatusOr<v1::Export> ExportClient::Watch(const std::string& name, std::int
   }
 }
 
-absl::StatusOr<v1::Export> ExportClient::Cancel(const std::string& name) const {
+absl::StatusOr<v1::Export> ExportClient::Cancel(const std::string& name, const std::stop_token& stop) const {
   v1::CancelExportRequest request;
   request.set_name(ExportName(name));
-  return Call(&v1::ExportService::Stub::CancelExport, request, kCallTimeout, {});
+  return Call(&v1::ExportService::Stub::CancelExport, request, kCallTimeout, stop);
 }
 
 absl::Status ExportClient::Delete(const std::string& name, bool keep_artifact) const {

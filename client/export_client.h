@@ -50,7 +50,7 @@ class ExportClient {
   // breaks. `from_sequence`: the last event already known.
   absl::StatusOr<v1::Export> Watch(const std::string& name, std::int64_t from_sequence, const WatchObserver& observer,
                                    const std::stop_token& stop = {}) const;
-  absl::StatusOr<v1::Export> Cancel(const std::string& name) const;
+  absl::StatusOr<v1::Export> Cancel(const std::string& name, const std::stop_token& stop = {}) const;
   absl::Status Delete(const std::string& name, bool keep_artifact) const;
 
  private:

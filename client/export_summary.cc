@@ -36,7 +36,9 @@ std::string NameOfReason(const v1::ErrorDetail& error) {
   return name.size() > kPrefix ? name.substr(kPrefix) : name;
 }
 
-std::string Describe(const v1::ErrorDetail& error) { return fmt::format("{}: {}", NameOfReason(error), error.message()); }
+std::string Describe(const v1::ErrorDetail& error) {
+  return fmt::format("{}: {}", NameOfReason(error), error.message());
+}
 
 }  // namespace
 

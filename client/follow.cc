@@ -88,10 +88,6 @@ absl::StatusOr<v1::Export> Follow(const ExportClient& client, const std::string&
 }
 
 void CancelAndWait(const ExportClient& client, const std::string& name) {
-  const absl::StatusOr<v1::Export> cancelled = client.Cancel(name);
-  if (!cancelled.ok() || IsFinal(cancelled->state())) {
-    return;
-  }
   std::stop_source patience;
   const std::jthread timer([&patience](const std::stop_token& done) {
     std::mutex mutex;
@@ -100,7 +96,10 @@ void CancelAndWait(const ExportClient& client, const std::string& name) {
     ended.wait_for(lock, done, kCancelPatience, [] { return false; });
     patience.request_stop();
   });
-  (void)client.Watch(name, cancelled->last_sequence(), {}, patience.get_token());
+  const absl::StatusOr<v1::Export> cancelled = client.Cancel(name, patience.get_token());
+  if (cancelled.ok() && !IsFinal(cancelled->state())) {
+    (void)client.Watch(name, cancelled->last_sequence(), {}, patience.get_token());
+  }
 }
 
 }  // namespace slipway

@@ -84,12 +84,13 @@ void AddLaterOption(CLI::App& command, const LaterOption& later, std::vector<std
         }
       },
       std::string(later.help));
-  option->type_name(std::string(later.placeholder))->group("Not in this version yet");
+  const bool chosen = later.placeholder.find('|') != std::string_view::npos;
+  option->type_name(chosen ? "WORD" : std::string(later.placeholder))->group("Not in this version yet");
   if (later.kind == ValueKind::kCount) {
     option->check(CLI::TypeValidator<std::uint32_t>())->check(CLI::PositiveNumber)->type_name("N");
   } else if (later.kind == ValueKind::kNumber) {
     option->check(CLI::PositiveNumber)->type_name("X");
-  } else if (later.placeholder.find('|') != std::string_view::npos) {
+  } else if (chosen) {
     option->check(CLI::IsMember(ChoicesOf(later.placeholder)));
   }
 }
