@@ -71,6 +71,10 @@ class Publisher {
       }
       return LeaseLost(output_);
     }
+    if (ReasonOf(status) == Reason::kPlanMismatch) {
+      // A shard is missing: back to where it can be written again.
+      files_.Rename(claimed_, staging_, RenameMode::kNoReplace).IgnoreError();
+    }
     SLIPWAY_RETURN_IF_ERROR(status);
     CleanUp();
     return Publication{.path = output_, .manifest_digest = manifest_digest_};
@@ -137,8 +141,6 @@ class Publisher {
     for (std::size_t i = 0; i < plan_.shards.size(); ++i) {
       auto record = FindRecord(plan_, static_cast<std::int32_t>(i), claimed_, files_);
       if (!record) {
-        // Back to where it can be written again.
-        files_.Rename(claimed_, staging_, RenameMode::kNoReplace).IgnoreError();
         return Error(Reason::kPlanMismatch, "the staging directory lacks a finished shard",
                      {.file = plan_.shards[i].file});
       }

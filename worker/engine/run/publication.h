@@ -31,7 +31,8 @@ struct Publication {
 // it gone: LEASE_LOST), removes what the plan does not name, writes texts, sidecars, index and manifest from the
 // journal's records, syncs everything, renames it to `output` (OUTPUT_EXISTS unless overwrite, which exchanges and then
 // removes the old one), syncs the parent. An `output` that already carries this plan's manifest and `export_name`
-// counts as published.
+// counts as published. A directory that a publisher of an earlier epoch claimed and left is taken over. PLAN_MISMATCH
+// names a shard that is not finished; the others stay in the staging directory.
 absl::StatusOr<Publication> Publish(const ExportPlan& plan, const std::string& output, const std::string& export_name,
                                     std::int64_t epoch, bool overwrite, FileSystem& files);
 
