@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
+#include "tests/support/brute_force.h"
 
 namespace slipway::engine {
 namespace {
@@ -126,6 +127,28 @@ TEST(Canonical, EmptyTensorsOfCountlessLayersAreRefusedWithoutMakingThem) {
   const auto numbered = Canonicalize(Holding({{"decoder.layers.99999999999999999999.norm.weight", {4}}}));
   EXPECT_EQ(ReasonOf(numbered.status()), Reason::kLimitExceeded);
 }
+
+class CanonicalFixture : public testing::TestWithParam<const char*> {};
+
+TEST_P(CanonicalFixture, AssembledElementByElementIsItsIndependentGolden) {
+  const std::string fixture = std::string(SLIPWAY_TEST_DATA) + "/checkpoints/" + GetParam();
+  const auto checkpoint = ReadCheckpoint(fixture, {});
+  ASSERT_TRUE(checkpoint.ok()) << Describe(checkpoint.status());
+  EXPECT_EQ(test::CompareWithGolden(**checkpoint, fixture + "/golden_hf"), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(TorchDist, CanonicalFixture,
+                         testing::Values("llama3_tp2_pp2_torch_dist", "llama-tied_tp1_pp2_nonhomogeneous_torch_dist",
+                                         "qwen3_tp2_pp2_mcore014_torch_dist", "mistral_tp1_pp1_fp16_torch_dist",
+                                         "llama2_tp4_pp1_padded-vocab_torch_dist", "core0.12_llama3_tp2_pp1",
+                                         "llama3_tp2_pp1_dp2_optimizer_torch_dist"),
+                         [](const auto& fixture) {
+                           std::string name = fixture.param;
+                           for (char& c : name) {
+                             c = c == '-' || c == '.' ? '_' : c;
+                           }
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace slipway::engine
