@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/strings/string_view.h"
 #include "common/error.h"
 #include "worker/engine/checkpoint/dist_index_folder.h"
 
@@ -96,10 +95,10 @@ absl::Status PickledDistIndex::ReadStorage() {
   if (!storage || storage->kind() != PickleValue::Kind::kDictionary) {
     return Corrupt("the index has no storage_data");
   }
-  absl::flat_hash_map<absl::string_view, std::uint32_t> numbers;
+  std::unordered_map<std::string_view, std::uint32_t> numbers;
   numbers.reserve(entries_.size());
   for (std::size_t i = 0; i < entries_.size(); ++i) {
-    numbers.emplace(absl::string_view(entries_[i].name.data(), entries_[i].name.size()), static_cast<std::uint32_t>(i));
+    numbers.emplace(entries_[i].name, static_cast<std::uint32_t>(i));
   }
   const std::span<const PickleValue> items = document_.Items(*storage);
   stored_.reserve(items.size() / 2);
@@ -109,7 +108,7 @@ absl::Status PickledDistIndex::ReadStorage() {
     if (index == nullptr || location == nullptr) {
       return Corrupt("the index's storage_data has a row of another kind");
     }
-    const auto found = numbers.find(absl::string_view(index->name.data(), index->name.size()));
+    const auto found = numbers.find(index->name);
     if (found == numbers.end()) {
       return Corrupt("the index stores a block of a tensor that it does not have", index->name);
     }
