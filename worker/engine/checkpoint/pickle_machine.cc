@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <charconv>
 #include <utility>
 
 #include "common/error.h"
@@ -16,6 +16,14 @@ namespace {
 constexpr std::uint64_t kMaximumPickleBytes = std::uint64_t{4} << 30;
 constexpr std::size_t kMaximumMarks = 10'000;
 constexpr std::uint8_t kMaximumProtocol = 5;
+
+// Of protocol 0, which writes it in digits; past every bound where it is no number.
+std::uint64_t MemoNumber(const PickleInstruction& instruction) {
+  std::uint64_t number = 0;
+  const char* const end = instruction.text.data() + instruction.text.size();
+  const auto [stop, error] = std::from_chars(instruction.text.data(), end, number);
+  return error == std::errc() && stop == end ? number : kMaximumPickleBytes;
+}
 
 }  // namespace
 
@@ -69,11 +77,7 @@ absl::Status PickleMachine::FindFetchedNumbers() {
         memo_.Seal();
         return absl::OkStatus();
       case PickleOpcode::kGet:
-        number = 0;
-        for (const char digit : instruction.text.substr(0, 12)) {
-          number = digit >= '0' && digit <= '9' ? number * 10 + static_cast<std::uint64_t>(digit - '0')
-                                                : kMaximumPickleBytes;
-        }
+        number = MemoNumber(instruction);
         [[fallthrough]];
       case PickleOpcode::kBinGet:
       case PickleOpcode::kLongBinGet:
@@ -128,9 +132,13 @@ absl::Status PickleMachine::Execute(const PickleInstruction& instruction) {
     case kBinPut:
     case kLongBinPut:
       return Memoize(instruction.number);
+    case kPut:
+      return Memoize(MemoNumber(instruction));
+    case kGet:
     case kBinGet:
     case kLongBinGet: {
-      const std::optional<PickleValue> value = memo_.Load(instruction.number);
+      const std::optional<PickleValue> value =
+          memo_.Load(instruction.opcode == kGet ? MemoNumber(instruction) : instruction.number);
       return value ? Push(*value) : Corrupt("the pickle fetches a memo entry that it never made");
     }
     case kGlobal:

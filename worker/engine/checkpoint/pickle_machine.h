@@ -40,6 +40,7 @@ class PickleMachine {
   absl::Status Push(PickleValue value);
   absl::Status PushText(Kind kind, std::string_view text);
   absl::Status PushSideText(Kind kind, std::string_view text);
+  absl::Status PushLine(const PickleInstruction& instruction);
   absl::Status PushInteger(std::int64_t integer);
   absl::Status PushLong(std::string_view little_endian);
   absl::Status PushDecimal(std::string_view digits);

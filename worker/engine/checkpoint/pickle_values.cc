@@ -52,6 +52,9 @@ absl::Status PickleMachine::ExecuteScalar(const PickleInstruction& instruction) 
       value.number_ = std::bit_cast<double>(__builtin_bswap64(instruction.number));  // stored big-endian
       return Push(value);
     }
+    case kString:
+    case kUnicode:
+      return PushLine(instruction);
     case kShortBinUnicode:
     case kBinUnicode:
     case kBinUnicode8:
@@ -79,6 +82,19 @@ absl::Status PickleMachine::PushText(Kind kind, std::string_view text) {
   value.start_ =
       static_cast<std::uint64_t>(text.data() - reinterpret_cast<const char*>(document_.window_.bytes().data()));
   return Push(value);
+}
+
+// Protocol 0: STRING is quoted, UNICODE is not, and both write some characters as escapes. No checkpoint has those.
+absl::Status PickleMachine::PushLine(const PickleInstruction& instruction) {
+  std::string_view text = instruction.text;
+  if (instruction.opcode == PickleOpcode::kString) {
+    if (text.size() < 2 || text.front() != text.back() || (text.front() != '\'' && text.front() != '"')) {
+      return Corrupt("a text without quotes where the pickle needs them");
+    }
+    text = text.substr(1, text.size() - 2);
+  }
+  return text.find('\\') == std::string_view::npos ? PushText(Kind::kText, text)
+                                                   : Corrupt("a text with escapes of pickle protocol 0");
 }
 
 absl::Status PickleMachine::PushInteger(std::int64_t integer) {

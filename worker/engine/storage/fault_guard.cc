@@ -33,6 +33,9 @@ void CallPreviousHandler(int signal_number, siginfo_t* information, void* contex
     previous_action.sa_handler(signal_number);
   } else {
     ::signal(signal_number, SIG_DFL);  // the instruction faults again and the process ends as it would have
+    if (information->si_code <= 0) {   // sent by a process: there is no instruction to fault again
+      ::raise(signal_number);
+    }
   }
 }
 
