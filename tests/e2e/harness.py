@@ -191,7 +191,7 @@ class Service:
     def get(self, name):
         """The export as the coordinator's JSON, or None where it does not answer now."""
         result = self.run("get", name, "--json")
-        return json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else None
+        return json.loads(result.stdout.splitlines()[-1])["export"] if result.returncode == 0 else None
 
     def wait(self, name, seconds=120):
         """The export once it has ended."""
