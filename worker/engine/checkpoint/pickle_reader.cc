@@ -47,13 +47,15 @@ constexpr std::array<Argument, 256> kArguments = MakeArguments();
 
 }  // namespace
 
-bool PickleReader::Fixed(std::size_t size, std::uint64_t& number) {
-  if (bytes_.size() - position_ < size) {
+template <typename Number>
+bool PickleReader::Fixed(std::uint64_t& number) {
+  if (bytes_.size() - position_ < sizeof(Number)) {
     return false;
   }
-  number = 0;
-  std::memcpy(&number, bytes_.data() + position_, size);  // little-endian machines only, as all of the engine
-  position_ += size;
+  Number value = 0;
+  std::memcpy(&value, bytes_.data() + position_, sizeof(value));  // little-endian machines only, as all of the engine
+  number = value;
+  position_ += sizeof(value);
   return true;
 }
 
@@ -92,25 +94,25 @@ PickleReader::Result PickleReader::Next(PickleInstruction& instruction) {
     case Argument::kNothing:
       break;
     case Argument::kFixed1:
-      whole = Fixed(1, number);
+      whole = Fixed<std::uint8_t>(number);
       break;
     case Argument::kFixed2:
-      whole = Fixed(2, number);
+      whole = Fixed<std::uint16_t>(number);
       break;
     case Argument::kFixed4:
-      whole = Fixed(4, number);
+      whole = Fixed<std::uint32_t>(number);
       break;
     case Argument::kFixed8:
-      whole = Fixed(8, number);
+      whole = Fixed<std::uint64_t>(number);
       break;
     case Argument::kCounted1:
-      whole = Fixed(1, number) && Counted(number, instruction.text);
+      whole = Fixed<std::uint8_t>(number) && Counted(number, instruction.text);
       break;
     case Argument::kCounted4:
-      whole = Fixed(4, number) && Counted(number, instruction.text);
+      whole = Fixed<std::uint32_t>(number) && Counted(number, instruction.text);
       break;
     case Argument::kCounted8:
-      whole = Fixed(8, number) && Counted(number, instruction.text);
+      whole = Fixed<std::uint64_t>(number) && Counted(number, instruction.text);
       break;
     case Argument::kLine:
       whole = Line(instruction.text);

@@ -98,7 +98,8 @@ class PickleReader {
   [[nodiscard]] std::size_t position() const { return position_; }
 
  private:
-  bool Fixed(std::size_t size, std::uint64_t& number);
+  template <typename Number>
+  bool Fixed(std::uint64_t& number);
   bool Counted(std::uint64_t size, std::string_view& text);
   bool Line(std::string_view& text);
 
