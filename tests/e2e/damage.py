@@ -3,10 +3,13 @@
 `damage(directory)` changes a private copy of the fixture; `directory` is its iteration's directory. What must be said:
 the reasons of which one must be given, and words that must be in the message (a tensor, a file, a global).
 """
+import os
 import re
 import struct
+import tempfile
 import zipfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Callable
 
 from metadata_pickle import NAN, Metadata, StandIn, set_values, values
@@ -17,10 +20,13 @@ LEGACY = "llama3_tp2_pp2_torch"
 NORM = "decoder.final_layernorm.weight"
 EMBEDDING = "embedding.word_embeddings.weight"
 
-# What would run if anything ran: MARKER is replaced by a path that must not appear.
-OS_SYSTEM = b"cos\nsystem\n(S'touch MARKER'\ntR."
-BUILTIN_EVAL = b"c__builtin__\neval\n(S'open(\"MARKER\", \"w\")'\ntR."
-GETATTR_CHAIN = b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93\x8c\x02os\x8c\x06system\x93\x8c\x08__call__\x86R\x8c\x0ctouch MARKER\x85R."
+# What would appear if anything ran.
+MARKER = Path(tempfile.gettempdir(), f"slip-marker-{os.getpid()}")
+COMMAND = f"touch {MARKER}".encode()
+OS_SYSTEM = b"cos\nsystem\n(S'%s'\ntR." % COMMAND
+BUILTIN_EVAL = b"c__builtin__\neval\n(S'open(\"%s\", \"w\")'\ntR." % str(MARKER).encode()
+GETATTR_CHAIN = (b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93\x8c\x02os\x8c\x06system\x93\x8c\x08__call__\x86R"
+                 b"\x8c%c%s\x85R." % (len(COMMAND), COMMAND))
 DEEP_LIST = b"\x80\x04" + b"]" * 1_000_000 + b"a" * 999_999 + b"."
 DEEP_TUPLE = b"\x80\x04)" + b"\x85" * 1_000_000 + b"."
 # {"state_dict_metadata": the dictionary itself}
@@ -217,8 +223,8 @@ CASES = [
     Case("archive without its pickle", LEGACY,
          rewrite_zip(LEGACY_FILE, lambda member, content: None if member.endswith("data.pkl") else content), CORRUPT,
          (LEGACY_FILE,)),
-    Case("archive without a storage", LEGACY,
-         rewrite_zip(LEGACY_FILE, lambda member, content: None if member.endswith("/data/0") else content), CORRUPT,
+    Case("archive without its large storages", LEGACY,
+         rewrite_zip(LEGACY_FILE, lambda member, content: None if "/data/" in member and len(content) > 4000 else content), CORRUPT,
          (LEGACY_FILE,)),
     Case("storage shorter than its tensor", LEGACY,
          rewrite_zip(LEGACY_FILE, lambda member, content: content[:64] if "/data/" in member else content), CORRUPT,

@@ -2,6 +2,8 @@
 
 Everything a Service starts ends with it, whatever a test does. Nothing listens on a TCP port: Unix sockets only.
 """
+import atexit
+import hashlib
 import json
 import os
 import shutil
@@ -56,15 +58,21 @@ def wait_until(condition, what, seconds=60, interval=0.02):
         time.sleep(interval)
 
 
-def make_checkpoint(test, directory, size):
-    """A torch_dist checkpoint of about `size` bytes of noise; skips the test where the tool is not built."""
+def big_checkpoint(test):
+    """A torch_dist checkpoint of 128 MB of noise, made once and read by many; skips where the tool is not built."""
     tool = BIN / "make_sparse_checkpoint"
     if not tool.exists():
         test.skipTest("make_sparse_checkpoint is not built")
-    embeddings, layer = 2 * 2 * 8192 * 1024, 2 * 1024 * (1024 + 2 * 256 + 1024 + 3 * 4096)
-    layers = max(1, round((size - embeddings) / layer))
-    subprocess.run([tool, directory, "--layers", str(layers), "--hidden", "1024", "--ffn", "4096", "--heads", "16", "--kv",
-                    "4", "--vocab", "8192", "--tp", "2", "--fill", "random"], check=True, capture_output=True)
+    if not BIG:
+        directory = Scratch("slip-big-")
+        atexit.register(directory.__exit__)
+        subprocess.run([tool, directory / "big", "--layers", "3", "--hidden", "1024", "--ffn", "4096", "--heads", "16", "--kv",
+                        "4", "--vocab", "8192", "--tp", "2", "--fill", "random"], check=True, capture_output=True)
+        BIG.append(directory / "big")
+    return BIG[0]
+
+
+BIG = []  # the path, once it is made
 
 
 def processes_with(text):
@@ -169,6 +177,8 @@ class Service:
         self.start_server()
         for worker in self.workers:
             worker.start()
+        for worker in self.workers:
+            wait_until(lambda: not worker.alive or "ready" in worker.log_tail(), f"{worker.name} to be ready", 30)
 
     def start_server(self):
         self.server.start()
@@ -224,10 +234,11 @@ def state_of(export):
 
 
 def leftovers(directory):
+    """Staging directories and temporary files below an output's parent."""
     found = []
     for parent, directories, files in os.walk(directory):
         found += [os.path.join(parent, name) for name in directories + files
-                  if name.startswith(".") or ".slipway-" in name or name.endswith(".tmp")]
+                  if (name.startswith(".") and name != ".metadata") or ".slipway-" in name or name.endswith(".tmp")]
     return found
 
 
@@ -242,7 +253,6 @@ def reason_of(result):
 
 def digests(directory):
     """SHA-256 of every file of an artifact, except manifest.json, which names the job."""
-    import hashlib
     result = {}
     for path in sorted(Path(directory).rglob("*")):
         if path.is_file() and path.name != "manifest.json":

@@ -8,7 +8,7 @@ import subprocess
 import time
 import unittest
 
-from harness import (BIN, CHECKPOINTS, Scratch, Service, describe, digests, leftovers, make_checkpoint, processes_with,
+from harness import (BIN, CHECKPOINTS, Scratch, Service, big_checkpoint, describe, digests, leftovers, processes_with,
                      slipway, state_of, wait_until)
 
 ROUNDS = int(os.environ.get("SLIPWAY_CRASH_ROUNDS", "50"))
@@ -16,7 +16,6 @@ SEED = int(os.environ.get("SLIPWAY_CRASH_SEED", "1"))
 WORKERS = 2
 SLOTS = 2  # tasks of one worker at once: what one kill of a worker may cost
 SMALL = ("llama3_tp2_pp2_torch_dist", "qwen25_tp1_pp2_vpp2_torch")
-BIG_BYTES = 128_000_000
 
 
 def redone(export):
@@ -28,8 +27,7 @@ def redone(export):
 class Crash(unittest.TestCase):
     def setUp(self):
         self.scratch = self.enterContext(Scratch())
-        self.big = self.scratch / "big"
-        make_checkpoint(self, self.big, BIG_BYTES)
+        self.big = big_checkpoint(self)
         self.service = self.enterContext(Service(self.scratch / "svc", WORKERS, ("--slots", SLOTS)))
         self.expected = {}
 
@@ -48,7 +46,7 @@ class Crash(unittest.TestCase):
         return len(workers), self.service.server in processes
 
     def submit_all(self):
-        names = {self.service.submit(self.big, "--max-shard-size", "8MB", "--digest", "xxh3"): "big"}
+        names = {self.service.submit(self.big, "--max-shard-size", "4MB"): "big"}
         for fixture in SMALL:
             names[self.service.submit(CHECKPOINTS / fixture, "--max-shard-size", "64KB")] = fixture
         return names
@@ -92,10 +90,10 @@ class Crash(unittest.TestCase):
 class LocalModeKilled(unittest.TestCase):
     def test_a_killed_local_export_is_done_again_by_the_next_and_leaves_no_process(self):
         with Scratch() as scratch:
-            make_checkpoint(self, scratch / "big", BIG_BYTES)
+            big = big_checkpoint(self)
             (scratch / "tmp").mkdir()
             environment = {"TMPDIR": str(scratch / "tmp")}
-            arguments = [BIN / "slipway", "export", scratch / "big", scratch / "out", "--max-shard-size", "8MB"]
+            arguments = [BIN / "slipway", "export", big, scratch / "out", "--max-shard-size", "8MB"]
             victim = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                       stderr=subprocess.DEVNULL)
             time.sleep(0.3)

@@ -40,7 +40,7 @@ class Determinism(unittest.TestCase):
     def test_two_layouts_of_one_model_give_the_same_weights_files(self):
         with Scratch() as scratch, Service(scratch.path, 2) as service:
             names = [service.submit(CHECKPOINTS / fixture, *SHARDS)
-                     for fixture in (FIXTURE, "llama3_tp2_pp2_torch")]
+                     for fixture in ("legacy-v0_llama2_tp2", "legacy-v1.0_llama2_tp2")]
             outputs = [digests(service.wait(name)["artifact_path"]) for name in names]
             weights = [{name: digest for name, digest in output.items() if name.endswith(".safetensors")}
                        for output in outputs]
