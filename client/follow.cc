@@ -29,9 +29,6 @@ ProgressState StateOf(const v1::Progress& progress) {
   return state;
 }
 
-// What of an event is news to someone who sees the progress line.
-bool IsWorthALine(const v1::ExportEvent& event) { return event.kind() == "attempt-failed"; }
-
 }  // namespace
 
 absl::Status OutcomeOf(const v1::Export& finished) {
@@ -51,6 +48,7 @@ absl::StatusOr<v1::Export> Follow(const ExportClient& client, const std::string&
                                   const Console& console, const std::stop_token& stop) {
   ProgressReporter reporter(console.err, console.err_terminal, console.quiet, SystemClock());
   bool warned = false;
+  std::string failed_try;
   const auto warn_once = [&](const v1::PlanSummary& plan) {
     for (const std::string& warning : plan.warnings()) {
       if (!warned) {
@@ -72,8 +70,14 @@ absl::StatusOr<v1::Export> Follow(const ExportClient& client, const std::string&
   };
   observer.event = [&](const v1::ExportEvent& event) {
     print("event", event);
-    if (IsWorthALine(event)) {
-      reporter.Note(event.message());
+    // A failed try is news where another one follows; the last one's error is the export's, and comes at the end.
+    if (!failed_try.empty() && !IsFinal(event.state())) {
+      reporter.Note(failed_try);
+    }
+    failed_try = event.kind() == "attempt-failed" ? event.message() : "";
+    // Warnings are worth most while there is time to act on them.
+    if (const auto planned = event.kind() == "planned" ? client.Get(name, stop) : v1::Export(); planned.ok()) {
+      warn_once(planned->plan());
     }
   };
   observer.progress = [&](const v1::Progress& progress) {

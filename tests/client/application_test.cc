@@ -14,13 +14,13 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-struct Run {
+struct Outcome {
   ExitStatus status;
   std::string out;
   std::string err;
 };
 
-Run RunWords(const std::vector<std::string>& words) {
+Outcome RunWords(const std::vector<std::string>& words) {
   std::ostringstream out;
   std::ostringstream err;
   Console console{.out = out, .err = err, .out_terminal = {}, .err_terminal = {}};
@@ -98,11 +98,11 @@ TEST(CommandLine, EveryQuantizationFormatOfTheDesignParses) {
 }
 
 TEST(CommandLine, WrongUsageExitsWithTwoAndSaysWhatIsMeant) {
-  const Run command = RunWords({"exprot", "c", "o"});
+  const Outcome command = RunWords({"exprot", "c", "o"});
   EXPECT_EQ(command.status, ExitStatus::kUsage);
   EXPECT_THAT(command.err,
               StartsWith("slipway: INVALID_ARGUMENT: there is no command 'exprot'; did you mean 'export'?"));
-  const Run option = RunWords({"export", "c", "o", "--overwrit"});
+  const Outcome option = RunWords({"export", "c", "o", "--overwrit"});
   EXPECT_EQ(option.status, ExitStatus::kUsage);
   EXPECT_THAT(option.err,
               StartsWith("slipway: INVALID_ARGUMENT: `slipway export` has no option '--overwrit'; did you mean "
@@ -132,7 +132,7 @@ TEST(CommandLine, MissingAndMalformedValuesAreWrongUsage) {
 }
 
 TEST(CommandLine, OptionsOfLaterVersionsAreRefusedAsUnsupported) {
-  const Run run = RunWords({"plan", "checkpoint", "--kv-cache", "fp8"});
+  const Outcome run = RunWords({"plan", "checkpoint", "--kv-cache", "fp8"});
   EXPECT_EQ(run.status, ExitStatus::kRefused);
   EXPECT_THAT(run.err, StartsWith("slipway: OPTION_UNSUPPORTED: this version cannot do --kv-cache fp8 yet"));
   EXPECT_EQ(RunWords({"verify", "a", "--against", "c"}).status, ExitStatus::kRefused);
@@ -147,13 +147,13 @@ TEST(CommandLine, ValuesThatAskForNothingAreNotRefused) {
 }
 
 TEST(CommandLine, AnOutputThatExistsIsRefusedUpFront) {
-  const Run run = RunWords({"export", "c", testing::TempDir()});
+  const Outcome run = RunWords({"export", "c", testing::TempDir()});
   EXPECT_EQ(run.status, ExitStatus::kRefused);
   EXPECT_THAT(run.err, StartsWith("slipway: OUTPUT_EXISTS: "));
 }
 
 TEST(CommandLine, AServerThatIsNotThereExitsWithFour) {
-  const Run run = RunWords({"list", "--server", "unix:/nonexistent/socket"});
+  const Outcome run = RunWords({"list", "--server", "unix:/nonexistent/socket"});
   EXPECT_EQ(run.status, ExitStatus::kUnreachable);
 }
 
