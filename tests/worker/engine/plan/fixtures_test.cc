@@ -1,0 +1,133 @@
+// Real checkpoints, written by Megatron: their plans against the Hugging Face directories that Megatron's own tools
+// made of them.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/error.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/plan/inspection.h"
+#include "worker/engine/write/safetensors.h"
+
+namespace slipway::engine {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+std::vector<fs::path> Fixtures() {
+  std::vector<fs::path> fixtures;
+  for (const auto& entry : fs::directory_iterator(fs::path(SLIPWAY_TEST_DATA) / "checkpoints")) {
+    if (fs::exists(entry.path() / "golden_hf" / "config.json")) {
+      fixtures.push_back(entry.path());
+    }
+  }
+  return fixtures;
+}
+
+std::shared_ptr<const ExportPlan> PlanOf(const fs::path& fixture) {
+  ExportOptions options;
+  options.checkpoint = fixture.string();
+  if (fixture.filename().string().starts_with("mistral")) {  // nothing in the checkpoint tells it from Llama
+    options.architecture = "MistralForCausalLM";
+  }
+  auto plan = MakePlan(options);
+  EXPECT_TRUE(plan.ok()) << fixture << ": " << Describe(plan.status());
+  return plan.ok() ? *plan : nullptr;
+}
+
+using Tensors = std::map<std::string, std::pair<DType, Shape>>;
+
+TEST(Fixtures, PlansHaveTheTensorsOfTheGoldenDirectories) {
+  ASSERT_FALSE(Fixtures().empty());
+  for (const fs::path& fixture : Fixtures()) {
+    const auto plan = PlanOf(fixture);
+    ASSERT_NE(plan, nullptr);
+    Tensors planned;
+    for (const OutputTensor& tensor : plan->tensors) {
+      planned[tensor.name] = {tensor.dtype, tensor.shape};
+      EXPECT_TRUE(tensor.transform.IsCopy()) << tensor.name;
+    }
+    const auto directory = OpenLocalDirectory((fixture / "golden_hf").string());
+    ASSERT_TRUE(directory.ok());
+    const auto file = (*directory)->Open("model.safetensors");
+    ASSERT_TRUE(file.ok()) << Describe(file.status());
+    const auto header = ReadSafetensorsHeader(**file);
+    ASSERT_TRUE(header.ok()) << Describe(header.status());
+    Tensors golden;
+    for (const SafetensorsEntry& entry : header->entries) {
+      golden[entry.name] = {entry.dtype, entry.shape};
+    }
+    EXPECT_EQ(planned, golden) << fixture;
+  }
+}
+
+// The rotary settings in one spelling, and no fields that weights do not tell.
+json Comparable(json config) {
+  json rope = config.value("rope_parameters", json::object());
+  if (config.contains("rope_scaling") && config["rope_scaling"].is_object()) {
+    rope.update(config["rope_scaling"]);
+  }
+  if (config.contains("rope_theta")) {
+    rope["rope_theta"] = config["rope_theta"];
+  }
+  rope.emplace("rope_type", "default");
+  if (config.contains("torch_dtype")) {
+    config["dtype"] = config["torch_dtype"];
+  }
+  for (const char* field : {"rope_parameters", "rope_scaling", "rope_theta", "torch_dtype", "bos_token_id",
+                            "eos_token_id", "pad_token_id", "transformers_version", "initializer_range"}) {
+    config.erase(field);
+  }
+  config["rope"] = std::move(rope);
+  return config;
+}
+
+TEST(Fixtures, ConfigsSayWhatTheGoldenOnesSay) {
+  // transformers' own default; means nothing without a window.
+  const std::set<std::string> not_written = {"max_window_layers"};
+  for (const fs::path& fixture : Fixtures()) {
+    const auto plan = PlanOf(fixture);
+    ASSERT_NE(plan, nullptr);
+    ASSERT_EQ(plan->texts.front().path, "config.json");
+    const json ours = Comparable(json::parse(plan->texts.front().content));
+    const json golden = Comparable(json::parse(std::ifstream(fixture / "golden_hf" / "config.json")));
+    for (const auto& [key, value] : golden.items()) {
+      if (!not_written.contains(key)) {
+        EXPECT_TRUE(ours.contains(key)) << fixture << ": " << key;
+        EXPECT_EQ(ours.value(key, json()), value) << fixture << ": " << key;
+      }
+    }
+  }
+}
+
+TEST(Fixtures, OneModelInTwoFormatsHasOneOutput) {
+  const fs::path checkpoints = fs::path(SLIPWAY_TEST_DATA) / "checkpoints";
+  const auto legacy = PlanOf(checkpoints / "llama3_tp2_pp2_torch");
+  const auto distributed = PlanOf(checkpoints / "llama3_tp2_pp2_torch_dist");
+  ASSERT_NE(legacy, nullptr);
+  ASSERT_NE(distributed, nullptr);
+  EXPECT_EQ(legacy->output_hash, distributed->output_hash);
+  EXPECT_NE(legacy->hash, distributed->hash);
+}
+
+TEST(Fixtures, AnInspectionDescribesTheModelWithoutProblems) {
+  for (const fs::path& fixture : Fixtures()) {
+    const auto inspection = Inspect({.checkpoint = fixture.string(), .iteration = {}, .tensors = true});
+    ASSERT_TRUE(inspection.ok()) << Describe(inspection.status());
+    EXPECT_TRUE((*inspection)["problems"].empty()) << (*inspection)["problems"];
+    EXPECT_TRUE((*inspection)["architecture"].is_string());
+    EXPECT_EQ((*inspection)["tensors"].size(), (*inspection)["tensor_count"]);
+    EXPECT_GT((*inspection)["parameters"], 0);
+  }
+}
+
+}  // namespace
+}  // namespace slipway::engine
