@@ -1,5 +1,7 @@
 #include "client/exit.h"
 
+#include <string_view>
+
 #include <fmt/format.h>
 
 #include "client/terminal.h"
@@ -7,10 +9,29 @@
 
 namespace slipway {
 
+namespace {
+
+// A message may quote several lines of a log: those after the first are marked, so that none can pass for another
+// message of this program.
+std::string RenderMessage(std::string_view message) {
+  std::string text;
+  while (true) {
+    const std::string_view line = message.substr(0, message.find('\n'));
+    text += Printable(line);
+    if (line.size() == message.size()) {
+      return text;
+    }
+    text += "\n  | ";
+    message.remove_prefix(line.size() + 1);
+  }
+}
+
+}  // namespace
+
 std::string RenderError(const absl::Status& status) {
   const ReasonInfo& info = InfoOf(ReasonOf(status));
   const Where where = WhereOf(status);
-  std::string text = fmt::format("slipway: {}: {}\n", info.name, Printable(std::string(status.message())));
+  std::string text = fmt::format("slipway: {}: {}\n", info.name, RenderMessage(std::string(status.message())));
   if (!where.tensor.empty()) {
     text += fmt::format("  tensor: {}\n", Printable(where.tensor));
   }

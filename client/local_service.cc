@@ -81,13 +81,13 @@ absl::Status LocalService::StartPrograms() {
                                               options_.artifacts, "--exit-with-parent"},
                                 .log = Path("server.log")}));
   for (int number = 1; number <= options_.workers; ++number) {
-    SLIPWAY_RETURN_IF_ERROR(StartWorker(number).status());
+    SLIPWAY_RETURN_IF_ERROR(StartWorker(number));
   }
   children_.Monitor([this](pid_t process, const std::string& how) { OnProgramEnded(process, how); });
   return absl::OkStatus();
 }
 
-absl::StatusOr<pid_t> LocalService::StartWorker(int number) {
+absl::Status LocalService::StartWorker(int number) {
   std::vector<std::string> arguments{"--server", "unix:" + SocketPath(), "--name", fmt::format("local-{}", number),
                                      "--exit-with-parent"};
   const auto pass_on = [&arguments](const std::string& option, const std::string& value) {
@@ -98,7 +98,11 @@ absl::StatusOr<pid_t> LocalService::StartWorker(int number) {
   pass_on("--memory-budget", options_.memory_budget);
   pass_on("--threads", options_.threads > 0 ? std::to_string(options_.threads) : "");
   pass_on("--device", options_.device == "cuda" ? "cuda:0" : options_.device);
-  return children_.Start({.program = worker_program_, .arguments = arguments, .log = Path("worker.log")});
+  SLIPWAY_ASSIGN_OR_RETURN(
+      const pid_t process,
+      children_.Start({.program = worker_program_, .arguments = arguments, .log = Path("worker.log")}));
+  workers_[process] = number;
+  return absl::OkStatus();
 }
 
 absl::Status LocalService::WaitForSocket(const std::stop_token& stop) const {
@@ -136,7 +140,10 @@ void LocalService::OnProgramEnded(pid_t process, const std::string& how) {
     Break(failure);
     return;
   }
-  if (const auto restarted = StartWorker(options_.workers + restarts_); !restarted.ok()) {
+  // Under its old name: the server then knows at once that what the dead one did must be done again.
+  const int number = workers_[process];
+  workers_.erase(process);
+  if (!StartWorker(number).ok()) {
     Break(failure);
   }
 }

@@ -2,6 +2,7 @@
 // The same programs and the same path as a service that runs for months.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -46,7 +47,7 @@ class LocalService {
   LocalService(PrivateDirectory directory, LocalOptions options);
 
   absl::Status StartPrograms();
-  absl::StatusOr<pid_t> StartWorker(int number);
+  absl::Status StartWorker(int number);
   absl::Status WaitForSocket(const std::stop_token& stop) const;
   absl::Status OpenChannel();
   void OnProgramEnded(pid_t process, const std::string& how);
@@ -60,10 +61,11 @@ class LocalService {
   std::shared_ptr<const Connection> connection_;
   std::stop_source broken_;
   mutable std::mutex mutex_;
-  absl::Status failure_;     // guarded by mutex_
-  pid_t server_ = 0;         // set before the monitor starts
-  int restarts_ = 0;         // of the monitor's thread
-  ChildProcesses children_;  // last: ends first
+  absl::Status failure_;          // guarded by mutex_
+  pid_t server_ = 0;              // set before the monitor starts
+  std::map<pid_t, int> workers_;  // the number in each one's name; of the monitor's thread once that runs
+  int restarts_ = 0;              // of the monitor's thread
+  ChildProcesses children_;       // last: ends first
 };
 
 }  // namespace slipway

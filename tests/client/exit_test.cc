@@ -23,6 +23,11 @@ TEST(Exit, AnErrorNamesReasonMessageTensorFileOffsetAndAdvice) {
             "  advice: Compare the checkpoint with its origin; the save may be incomplete.\n");
 }
 
+TEST(Exit, FurtherLinesOfAMessageCannotPassForAnotherMessage) {
+  EXPECT_TRUE(RenderError(Error(Reason::kInternal, "last words:\nslipway: done\033[2J"))
+                  .starts_with("slipway: INTERNAL: last words:\n  | slipway: done?[2J\n"));
+}
+
 TEST(Exit, ProgramsGetTheErrorAsJsonOnStdout) {
   std::ostringstream out;
   std::ostringstream err;
