@@ -134,7 +134,7 @@ int Run(const std::string& address, const std::string& checkpoint, int exports, 
   }
   std::int64_t succeeded = 0;
   std::int64_t lost = 0;
-  std::vector<std::int64_t> lease_ms;
+  std::vector<std::int64_t> lease_us;
   for (const std::string& name : names) {
     const std::optional<v1::Export> ended = WaitForEnd(*stub, name);
     if (!ended) {
@@ -143,15 +143,15 @@ int Run(const std::string& address, const std::string& checkpoint, int exports, 
     }
     succeeded += ended->state() == v1::EXPORT_STATE_SUCCEEDED ? 1 : 0;
     if (ended->attempts_size() > 0) {
-      lease_ms.push_back(TimeUtil::DurationToMilliseconds(ended->attempts(0).start_time() - ended->create_time()));
+      lease_us.push_back(TimeUtil::DurationToMicroseconds(ended->attempts(0).start_time() - ended->create_time()));
     }
   }
   threads.clear();  // joins
   fmt::print(
       "{{\"created\": {}, \"succeeded\": {}, \"lost\": {}, \"events\": {}, \"gaps\": {}, \"reconnects\": {}, "
-      "\"unfinished\": {}, \"lease_ms_p50\": {}, \"lease_ms_p99\": {}}}\n",
+      "\"unfinished\": {}, \"lease_us_p50\": {}, \"lease_us_p99\": {}}}\n",
       names.size(), succeeded, lost, counters.events.load(), counters.gaps.load(), counters.reconnects.load(),
-      counters.unfinished.load(), Percentile(lease_ms, 0.5), Percentile(lease_ms, 0.99));
+      counters.unfinished.load(), Percentile(lease_us, 0.5), Percentile(lease_us, 0.99));
   return 0;
 }
 

@@ -19,8 +19,10 @@ SMALL = ("llama3_tp2_pp2_torch_dist", "qwen25_tp1_pp2_vpp2_torch")
 
 
 def redone(export):
-    """Shards that were begun more than once: tries over the first, of every shard."""
+    """Tries over the first, of all shards of an export."""
     tries = [attempt["shard"] for attempt in export["attempts"] if attempt["task"] == "shard"]
+    if set(tries) != set(range(export["progress"]["shards_total"])):
+        raise AssertionError(f"tries were forgotten: {export}")
     return len(tries) - len(set(tries))
 
 
