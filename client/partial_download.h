@@ -34,10 +34,6 @@ struct ByteRange {
 inline constexpr std::int64_t kRangeBytes = std::int64_t{64} << 20;
 inline constexpr std::int64_t kMaximumChunkBytes = std::int64_t{1} << 20;
 
-// CHECKs of what a server says: PATH_OUTSIDE_ROOT for a path that would leave the output, LIMIT_EXCEEDED, and
-// ARTIFACT_CORRUPT for a size or digest that cannot be.
-absl::Status CheckListing(std::span<const v1::ArtifactFile> files);
-
 class PartialDownload {
  public:
   // Opens or begins the partial download of `files` for `output` (absolute). What the journal claims is read again and
