@@ -74,6 +74,13 @@ absl::StatusOr<std::vector<ArtifactEntry>> ReadArtifactEntries(const std::string
   return entries;
 }
 
+std::string ExportOfArtifact(const std::string& directory) {
+  const auto text = PosixFileSystem().ReadSmallFile(directory + "/" + kManifest, kMaximumManifest);
+  const nlohmann::json manifest = text.ok() ? ParseWithoutTensors(*text) : nlohmann::json();
+  const bool named = manifest.is_object() && manifest.contains("export") && manifest["export"].is_string();
+  return named ? manifest["export"].get<std::string>() : std::string();
+}
+
 absl::StatusOr<ArtifactFile> ArtifactFile::Open(const std::string& directory, const std::string& path) {
   const std::string name = directory + "/" + path;
   if (!IsConfined(path)) {

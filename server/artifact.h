@@ -22,6 +22,9 @@ struct ArtifactEntry {
 // manifest, ARTIFACT_CORRUPT where it is none or names a path that leaves the directory. Reads the whole manifest.
 absl::StatusOr<std::vector<ArtifactEntry>> ReadArtifactEntries(const std::string& directory);
 
+// The name of the export that published the artifact in `directory`; empty where its manifest cannot be read.
+std::string ExportOfArtifact(const std::string& directory);
+
 // One file of an artifact, open for reading. Not thread-safe.
 class ArtifactFile {
  public:

@@ -94,8 +94,7 @@ absl::Status Coordinator::DoCreate(NewExport& request, std::string& id) {
 absl::Status Coordinator::CheckOutputFree(const std::string& output) const {
   for (const auto& [id, scheduled] : scheduler_->exports()) {
     if (!output.empty() && scheduled.record.output == output) {
-      return Error(Reason::kOutputExists, fmt::format("exports/{} is still writing there.", id),
-                   Where{.file = output});
+      return Error(Reason::kOutputExists, fmt::format("exports/{} is still writing there.", id), Where{.file = output});
     }
   }
   return absl::OkStatus();

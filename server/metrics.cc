@@ -31,17 +31,17 @@ Metrics::Metrics()
       export_run_seconds(Register(prometheus::BuildHistogram(), *registry_, "slipway_export_run_seconds",
                                   "Time from acceptance to the end.")
                              .Add({}, kLong)),
-      failed_attempts(Register(prometheus::BuildGauge(), *registry_, "slipway_failed_attempts",
-                               "Attempts that failed since the start, by cause.")),
+      failed_attempts(Register(prometheus::BuildCounter(), *registry_, "slipway_export_failed_attempts_total",
+                               "Attempts that failed, by cause.")),
       queued_bytes(Register(prometheus::BuildGauge(), *registry_, "slipway_queued_work_bytes",
                             "Planned output bytes that are not written yet.")
                        .Add({})),
       workers(Register(prometheus::BuildGauge(), *registry_, "slipway_workers", "Workers that called lately.")),
-      lease_expirations(Register(prometheus::BuildGauge(), *registry_, "slipway_lease_expirations",
-                                 "Leases since the start whose worker did not call in time.")
+      lease_expirations(Register(prometheus::BuildCounter(), *registry_, "slipway_lease_expirations_total",
+                                 "Leases whose worker did not call in time.")
                             .Add({})),
-      fenced_reports(Register(prometheus::BuildGauge(), *registry_, "slipway_fenced_reports",
-                              "Results since the start that came under a dead lease and were discarded.")
+      fenced_reports(Register(prometheus::BuildCounter(), *registry_, "slipway_fenced_reports_total",
+                              "Results that came under a dead lease and were discarded.")
                          .Add({})),
       commit_seconds(Register(prometheus::BuildHistogram(), *registry_, "slipway_store_commit_seconds",
                               "Time of one transaction of the store, syncing included.")

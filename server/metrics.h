@@ -32,11 +32,11 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& exports_finished;  // {result}
   prometheus::Histogram& export_queue_seconds;
   prometheus::Histogram& export_run_seconds;
-  prometheus::Family<prometheus::Gauge>& failed_attempts;  // {cause}
+  prometheus::Family<prometheus::Counter>& failed_attempts;  // {cause}
   prometheus::Gauge& queued_bytes;
   prometheus::Family<prometheus::Gauge>& workers;  // {state}
-  prometheus::Gauge& lease_expirations;
-  prometheus::Gauge& fenced_reports;
+  prometheus::Counter& lease_expirations;
+  prometheus::Counter& fenced_reports;
   prometheus::Histogram& commit_seconds;
   prometheus::Counter& commit_failures;
   prometheus::Gauge& watchers;

@@ -30,16 +30,33 @@ absl::Status Apply(const YAML::Node& node, const Keys& keys, const std::string& 
     try {
       setter->second(entry.second);
     } catch (const YAML::Exception&) {
-      return Error(Reason::kInvalidArgument,
-                   fmt::format("configuration: {}.{} has a value of a wrong kind.", where, key));
+      return Error(Reason::kInvalidArgument, fmt::format("configuration: {}.{} has an impossible value.", where, key));
     }
   }
   return absl::OkStatus();
 }
 
+// Longest duration that makes sense; keeps the arithmetic far from its limits.
+constexpr double kMaximumSeconds = 365.0 * 24 * 3600;
+constexpr int kMaximumAttempts = 1'000'000;
+
 Setter Seconds(std::chrono::milliseconds& target) {
   return [&target](const YAML::Node& node) {
-    target = std::chrono::milliseconds(static_cast<std::int64_t>(node.as<double>() * 1000));
+    const auto seconds = node.as<double>();
+    if (!(seconds > 0 && seconds <= kMaximumSeconds)) {
+      throw YAML::BadConversion(node.Mark());
+    }
+    target = std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
+  };
+}
+
+Setter Count(int& target) {
+  return [&target](const YAML::Node& node) {
+    const int count = node.as<int>();
+    if (count < 1 || count > kMaximumAttempts) {
+      throw YAML::BadConversion(node.Mark());
+    }
+    target = count;
   };
 }
 
@@ -66,8 +83,8 @@ absl::Status ApplyConfig(const std::string& yaml, ServerOptions& options) {
   const Keys log_keys{{"level", Take(options.log.level)}, {"format", Take(format)}};
   const Keys scheduling_keys{{"lease_seconds", Seconds(scheduler.lease)},
                              {"stuck_seconds", Seconds(scheduler.stuck)},
-                             {"maximum_faults", Take(scheduler.maximum_faults)},
-                             {"maximum_losses", Take(scheduler.maximum_losses)},
+                             {"maximum_faults", Count(scheduler.maximum_faults)},
+                             {"maximum_losses", Count(scheduler.maximum_losses)},
                              {"idle_call_seconds", Seconds(options.coordinator.idle_call)}};
   const Keys keys{
       {"publish_roots", Take(options.roots.publish)},

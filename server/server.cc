@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "server/http/pages.h"
 #include "server/outputs.h"
+#include "server/services/names.h"
 #include "server/store/sqlite_store.h"
 
 namespace slipway::server {
@@ -36,6 +37,15 @@ void SetKeepAlive(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 
+// Of an export that ends without an artifact. One may be in place all the same: published by a worker whose report
+// never came.
+void RemoveLeftovers(const std::string& id, const std::string& output) {
+  const bool published = ExportOfArtifact(output) == ExportName(id);
+  if (const absl::Status removed = published ? RemoveArtifact(output) : RemoveStaging(output); !removed.ok()) {
+    spdlog::warn("cannot remove what is left of {}: {}", output, Describe(removed));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options, const Clock& clock) {
@@ -53,10 +63,8 @@ absl::Status Server::StartCoordinator(const Clock& clock) {
   SLIPWAY_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, OpenSqliteStore(options_.data + "/slipway.db"));
   janitor_ = std::make_unique<TaskPool>(1, kJanitorQueue);
   const auto clean_up = [janitor = janitor_.get()](const ExportRecord& record, std::function<void()> done) {
-    const bool taken = janitor->Submit([output = record.output, done] {
-      if (const absl::Status removed = RemoveStaging(output); !removed.ok()) {
-        spdlog::warn("cannot remove what is left of {}: {}", output, Describe(removed));
-      }
+    const bool taken = janitor->Submit([id = record.id, output = record.output, done] {
+      RemoveLeftovers(id, output);
       done();
     });
     if (!taken) {

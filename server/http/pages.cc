@@ -1,5 +1,6 @@
 #include "server/http/pages.h"
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -22,6 +23,11 @@ absl::StatusOr<CoordinatorStatistics> Ask(Coordinator& coordinator) {
   return answer.get();
 }
 
+// The scheduler counts on its own and begins anew where it is rebuilt; what is shown never falls.
+void RaiseTo(prometheus::Counter& counter, std::int64_t count) {
+  counter.Increment(std::max(0.0, static_cast<double>(count) - counter.Value()));
+}
+
 void Show(const CoordinatorStatistics& statistics, Metrics& metrics) {
   for (int state = static_cast<int>(ExportState::kQueued); state <= static_cast<int>(ExportState::kCancelled);
        ++state) {
@@ -35,11 +41,11 @@ void Show(const CoordinatorStatistics& statistics, Metrics& metrics) {
         .Set(found == statistics.workers.end() ? 0 : static_cast<double>(found->second));
   }
   for (const auto& [cause, count] : statistics.counters.failed_attempts) {
-    metrics.failed_attempts.Add({{"cause", cause}}).Set(static_cast<double>(count));
+    RaiseTo(metrics.failed_attempts.Add({{"cause", cause}}), count);
   }
   metrics.queued_bytes.Set(static_cast<double>(statistics.queued_bytes));
-  metrics.lease_expirations.Set(static_cast<double>(statistics.counters.lease_expirations));
-  metrics.fenced_reports.Set(static_cast<double>(statistics.counters.fenced_reports));
+  RaiseTo(metrics.lease_expirations, statistics.counters.lease_expirations);
+  RaiseTo(metrics.fenced_reports, statistics.counters.fenced_reports);
   metrics.watchers.Set(static_cast<double>(statistics.watchers));
 }
 

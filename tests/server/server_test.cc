@@ -91,23 +91,29 @@ TEST_F(ServerTest, AStopAnswersWorkersAndWatchersThatWait) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(4)) << "nobody had to be cut off";
 }
 
-TEST_F(ServerTest, ATinyExportIsNotSlowedDown) {
-  const FakeWorker worker(channel_, "w");
-  std::vector<double> first_lease;
-  for (int i = 0; i < 50; ++i) {
+// From the client's call to the worker's receipt of the planning task, both commits and the way back included.
+TEST_F(ServerTest, AnIdleWorkerHasANewExportWithinMoments) {
+  using Time = std::chrono::steady_clock::time_point;
+  std::mutex mutex;
+  std::map<std::string, Time> received;
+  const FakeWorker worker(channel_, "w", [&](const v1::Assignment& assignment, v1::TaskReport& report) {
+    {
+      const std::lock_guard lock(mutex);
+      received.emplace(assignment.lease().export_name(), std::chrono::steady_clock::now());
+    }
+    FakeWorker::Succeed(assignment, report);
+  });
+  std::vector<double> milliseconds;
+  for (int i = 0; i < 100; ++i) {
+    const Time submitted = std::chrono::steady_clock::now();
     const std::string name = Create(Request()).name();
     WatchToTheEnd(name);
-    const v1::Export ended = Get(name);
-    const auto seconds = [](const google::protobuf::Timestamp& time) {
-      return static_cast<double>(time.seconds()) + static_cast<double>(time.nanos()) * 1e-9;
-    };
-    first_lease.push_back(seconds(ended.attempts(0).start_time()) - seconds(ended.create_time()));
+    const std::lock_guard lock(mutex);
+    milliseconds.push_back(std::chrono::duration<double, std::milli>(received.at(name) - submitted).count());
   }
-  std::ranges::sort(first_lease);
-  RecordProperty("submit_to_first_lease_median_ms", std::to_string(first_lease[25] * 1e3));
-  std::cout << "submit to first lease: median " << first_lease[25] * 1e3 << " ms, max " << first_lease.back() * 1e3
-            << " ms\n";
-  EXPECT_LT(first_lease[25], 0.25);
+  std::ranges::sort(milliseconds);
+  std::cout << "submit to first lease: median " << milliseconds[50] << " ms, p99 " << milliseconds[99] << " ms\n";
+  EXPECT_LT(milliseconds[50], 100) << "a poll of some kind is in the way";
 }
 
 }  // namespace

@@ -240,6 +240,24 @@ TEST_F(ExportServiceTest, CancellingRevokesTheWorkAndLeavesNothing) {
   EXPECT_TRUE(std::filesystem::is_empty(Artifacts()));
 }
 
+TEST_F(ExportServiceTest, AnArtifactWhosePublicationWasNeverReportedGoesWithItsCancelledExport) {
+  const FakeWorker worker(channel_, "w", [](const v1::Assignment& assignment, v1::TaskReport& report) {
+    FakeWorker::Succeed(assignment, report);
+    if (report.has_publish()) {
+      report.clear_publish();  // done, but never said
+    }
+  });
+  const std::string name = Create(Request()).name();
+  AwaitState(name, v1::EXPORT_STATE_PUBLISHING);
+  const std::string output = Artifacts() + "/" + name.substr(8);
+  while (!std::filesystem::exists(output + "/manifest.json")) {
+    std::this_thread::yield();
+  }
+  Cancel(name);
+  EXPECT_EQ(WatchToTheEnd(name).back().kind(), "cancelled");
+  EXPECT_TRUE(std::filesystem::is_empty(Artifacts()));
+}
+
 TEST_F(ExportServiceTest, CancellingWhatHasEndedChangesNothing) {
   const FakeWorker worker(channel_, "w");
   const std::string name = Create(Request()).name();
