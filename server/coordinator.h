@@ -76,6 +76,7 @@ struct Assigned {
   std::string spec;
   std::string output;
   std::string plan_hash;
+  std::string plan;  // v1::PlanSummary; empty until planned
   EphemeralTask ephemeral = {};
   std::chrono::milliseconds lease_duration{};
 };

@@ -117,7 +117,7 @@ void Coordinator::AssignToOpenCalls(Instant now) {
 }
 
 Assigned Coordinator::Describe(const LeaseKey& lease) const {
-  Assigned assigned{.lease = lease, .spec = {}, .output = {}, .plan_hash = {}};
+  Assigned assigned{.lease = lease, .spec = {}, .output = {}, .plan_hash = {}, .plan = {}};
   assigned.lease_duration = options_.scheduler.lease;
   if (const auto ephemeral = ephemerals_.find(lease.export_id); ephemeral != ephemerals_.end()) {
     assigned.ephemeral = ephemeral->second.task;
@@ -129,6 +129,7 @@ Assigned Coordinator::Describe(const LeaseKey& lease) const {
   assigned.spec = record.spec;
   assigned.output = record.output;
   assigned.plan_hash = record.plan_hash;
+  assigned.plan = record.plan;
   if (record.last_epoch == 1) {
     metrics_.export_queue_seconds.Observe(Seconds(clock_.WallNow() - record.create_time));
   }

@@ -149,6 +149,10 @@ v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan, bool with_json) {
   for (const std::string& warning : plan.warnings) {
     summary.add_warnings(Repaired(warning));
   }
+  const engine::Checkpoint& checkpoint = *plan.checkpoint;
+  if (!checkpoint.release && checkpoint.root->path() != checkpoint.directory->path()) {
+    summary.set_iteration(checkpoint.iteration);
+  }
   if (with_json) {
     summary.set_plan_json(engine::PlanToJson(plan));
   }

@@ -16,8 +16,11 @@
 namespace slipway::worker {
 namespace {
 
+// Without the iteration: the tasks after the plan name the one that the plan chose.
 std::string CacheKey(const v1::Assignment& assignment) {
-  return assignment.output() + '\0' + assignment.spec().SerializeAsString();
+  v1::ExportSpec spec = assignment.spec();
+  spec.clear_iteration();
+  return assignment.output() + '\0' + spec.SerializeAsString();
 }
 
 absl::Status CheckNotCancelled(const TaskControl& control) {

@@ -187,7 +187,12 @@ v1::SynchronizeResponse ToMessage(const SynchronizeAnswer& answer) {
   for (const Assigned& assigned : answer.assignments) {
     v1::Assignment& assignment = *message.add_assignments();
     *assignment.mutable_lease() = ToMessage(assigned.lease);
-    assignment.mutable_spec()->ParseFromString(assigned.spec);
+    v1::ExportSpec& spec = *assignment.mutable_spec();
+    spec.ParseFromString(assigned.spec);
+    v1::PlanSummary plan;
+    if (plan.ParseFromString(assigned.plan) && plan.has_iteration()) {
+      spec.set_iteration(plan.iteration());
+    }
     assignment.set_output(assigned.output);
     assignment.set_plan_hash(assigned.plan_hash);
     assignment.set_checkpoint(assigned.ephemeral.checkpoint);
