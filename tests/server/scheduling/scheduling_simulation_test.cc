@@ -32,7 +32,14 @@ class RememberedStore {
       shards[number] = shard.record;
     }
     for (const Changes::Attempt& attempt : changes.attempts) {
-      attempts_[attempt.export_id][attempt.record.epoch] = attempt.record;
+      auto& attempts = attempts_[attempt.export_id];
+      const auto known = attempts.find(attempt.record.epoch);
+      if (known == attempts.end()) {
+        EXPECT_TRUE(attempts.empty() || attempt.record.epoch > attempts.rbegin()->first) << "an epoch did not grow";
+      } else {
+        EXPECT_FALSE(known->second.end_time) << "an epoch was given twice";
+      }
+      attempts[attempt.record.epoch] = attempt.record;
     }
     for (const Changes::Event& event : changes.events) {
       EXPECT_EQ(event.record.sequence, ++sequences_[event.export_id]) << "an event gap";
@@ -88,6 +95,9 @@ class Simulation {
     for (const auto& [id, history] : store_.exports()) {
       EXPECT_TRUE(IsFinal(history.record.state)) << id;
       EXPECT_EQ(history.record.state == ExportState::kFailed, !history.record.error.ok()) << id;
+      EXPECT_TRUE(history.record.state != ExportState::kSucceeded ||
+                  std::ranges::all_of(history.shards, &ShardRecord::done))
+          << id << " succeeded without all of its shards";
     }
     EXPECT_EQ(store_.exports().size(), static_cast<std::size_t>(created_));
   }
