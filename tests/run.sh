@@ -5,8 +5,10 @@
 #   tests/run.sh --fast    for developers: build, unit tests and the quick end-to-end tests, format of the sources
 #
 # Build directories: build/ (RelWithDebInfo), build/asan, build/tsan, build/fuzz; logs in build/logs. Settings from the
-# environment: SLIPWAY_CRASH_ROUNDS (50), SLIPWAY_FUZZ_SECONDS (20, for each target), SLIPWAY_TIDY (4: clang-tidy on
-# every 4th source file, another quarter with each commit; 'all': on all of them).
+# environment: SLIPWAY_CRASH_ROUNDS (50), SLIPWAY_FUZZ_SECONDS (20, for each target), SLIPWAY_TIDY (8: clang-tidy on
+# every 8th source file, others with each commit; 'all': on all of them), SLIPWAY_TIME_LIMIT (3600: after so many
+# seconds no further sanitizer, fuzzer or clang-tidy stage begins). The programs in build/ have the crash tests' kill
+# points (SLIPWAY_TEST_HOOKS): they are not for use.
 #
 # Prints a table of stages with their times and, last, "N passed, N failed, N skipped".
 # shellcheck disable=SC2317  # the functions are called through stage
@@ -18,7 +20,7 @@ case "${1:-}" in
   "") ;;
   --fast) fast=yes ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0"
+    sed -n '2,14s/^# \{0,1\}//p' "$0"
     [[ $1 == -h || $1 == --help ]] && exit 0 || exit 2
     ;;
 esac
@@ -73,6 +75,13 @@ skip() {
   printf -- '--- %s: skipped: %s\n' "$1" "$2"
 }
 
+# Whether there is time for a stage; says so where there is not.
+begins() {
+  ((SECONDS < ${SLIPWAY_TIME_LIMIT:-3600})) && return
+  skip "$1" "$SECONDS s are spent, the limit is ${SLIPWAY_TIME_LIMIT:-3600} s"
+  return 1
+}
+
 finish() {
   printf '\n%-24s %-7s %7s   %s\n' stage result time counts
   printf '%s\n' "${table[@]}"
@@ -94,22 +103,23 @@ compile() { cmake --build "$1" --parallel "$jobs" "${@:2}"; }
 unit_tests() { ctest --test-dir "$1" --parallel "$jobs" --output-on-failure --no-tests=error "${@:2}"; }
 
 main_build() {
-  configure "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSLIPWAY_TESTS=ON -DSLIPWAY_BENCHMARKS=ON && compile "$build"
+  configure "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSLIPWAY_TESTS=ON -DSLIPWAY_BENCHMARKS=ON \
+    -DSLIPWAY_TEST_HOOKS=ON && compile "$build"
 }
 
-address_build() {
-  configure "$build/asan" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DSLIPWAY_SANITIZE=address \
-    -DSLIPWAY_TEST_HOOKS=ON -DSLIPWAY_CUDA=OFF && compile "$build/asan"
+# sanitizer_build DIRECTORY SANITIZER TARGET...: unoptimized, which compiles in half the time
+sanitizer_build() {
+  configure "$1" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O0 -g1" -DSLIPWAY_SANITIZE="$2" -DSLIPWAY_CUDA=OFF &&
+    compile "$1" --target "${@:3}"
 }
 
-thread_build() {
-  configure "$build/tsan" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DSLIPWAY_SANITIZE=thread \
-    -DSLIPWAY_CUDA=OFF && compile "$build/tsan"
-}
+# Only the tests that were built: the rest are placeholders that ctest would call failed.
+address_tests() { unit_tests "$build/asan" --exclude-regex _NOT_BUILT; }
 
 thread_tests() {
   TSAN_OPTIONS="suppressions=$PWD/tests/sanitizers/thread.txt ignore_noninstrumented_modules=1 history_size=4" \
-    setarch "$(uname -m)" -R ctest --test-dir "$build/tsan" --parallel "$jobs" --output-on-failure --no-tests=error
+    setarch "$(uname -m)" -R ctest --test-dir "$build/tsan" --parallel "$jobs" --output-on-failure --no-tests=error \
+    --exclude-regex _NOT_BUILT
 }
 
 fuzz_build() {
@@ -120,6 +130,8 @@ fuzz_build() {
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONDONTWRITEBYTECODE=1
+# So that another clone finds in the compiler cache what this one compiled.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
 stage "dependencies" deploy/install-dependencies.sh test || finish
 stage "format" tests/check.sh --format
@@ -131,17 +143,18 @@ if [[ $fast == yes ]]; then
   finish
 fi
 stage "end-to-end" tests/e2e/run.py
-if stage "address build" address_build; then
-  stage "address unit tests" unit_tests "$build/asan"
-  stage "address end-to-end" env SLIPWAY_BUILD="$build/asan" SLIPWAY_PATIENCE=3 tests/e2e/run.py goldens bad_input kill_points
+if begins "address sanitizer" && stage "address build" sanitizer_build "$build/asan" address common_tests \
+  engine_checkpoint_tests engine_plan_tests engine_run_tests worker_tests server_tests; then
+  stage "address unit tests" address_tests
 fi
-if stage "fuzz build" fuzz_build; then
+if begins "fuzzers" && stage "fuzz build" fuzz_build; then
   stage "fuzzers" tests/fuzz/run-fuzzers.sh "$build/fuzz" "${SLIPWAY_FUZZ_SECONDS:-20}"
 fi
-if stage "thread build" thread_build; then
+begins "clang-tidy" && stage "clang-tidy" tests/check.sh --tidy="${SLIPWAY_TIDY:-8}" "$build"
+if begins "thread sanitizer" && stage "thread build" sanitizer_build "$build/tsan" thread engine_run_tests worker_tests \
+  server_tests; then
   stage "thread unit tests" thread_tests
 fi
-stage "clang-tidy" tests/check.sh --tidy="${SLIPWAY_TIDY:-4}" "$build"
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L >/dev/null 2>&1; then
   skip "gpu" "no GPU on this machine"
 fi
