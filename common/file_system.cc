@@ -22,6 +22,12 @@ namespace {
 
 constexpr int kMaximumLockTries = 8;
 
+// Most bytes of one write call, and what they are aligned to. Linux makes the folios of the page cache as large as the
+// write that creates them, and takes large ones from free blocks of 2 MiB and more. A virtual machine that reports such
+// blocks to its host as free pays for touching them again, page by page: writing 3 GB in steps of 64 KiB took 1.3 s
+// where steps of 1 MiB took 3 s and more. On other machines the step makes no difference.
+constexpr std::int64_t kWriteStep = 64 << 10;
+
 absl::Status OutputError(std::string_view call, std::string_view path, int error_number = errno) {
   return ErrnoError(error_number, call, path, FileRole::kOutput);
 }
@@ -62,17 +68,40 @@ FileIdentity IdentityOf(const struct stat& status) {
           .modified_ns = status.st_mtim.tv_sec * kNanosecondsInASecond + status.st_mtim.tv_nsec};
 }
 
-// Drops the first `bytes` bytes of `parts`.
-void Advance(std::vector<iovec>& parts, std::size_t& first, std::size_t bytes) {
-  while (first < parts.size() && bytes >= parts[first].iov_len) {
-    bytes -= parts[first].iov_len;
-    ++first;
+// The bytes of several parts, taken from the front.
+class Cursor {
+ public:
+  explicit Cursor(std::span<const iovec> parts) : parts_(parts) {}
+
+  // At most IOV_MAX parts with at most `bytes` bytes from the current position on; empty at the end.
+  std::span<const iovec> Next(std::size_t bytes) {
+    batch_.clear();
+    std::size_t within = within_;
+    for (std::size_t i = first_; i < parts_.size() && bytes > 0 && batch_.size() < IOV_MAX; ++i) {
+      const std::size_t length = std::min(parts_[i].iov_len - within, bytes);
+      if (length > 0) {
+        batch_.push_back({static_cast<std::byte*>(parts_[i].iov_base) + within, length});
+      }
+      bytes -= length;
+      within = 0;
+    }
+    return batch_;
   }
-  if (bytes > 0) {
-    parts[first].iov_base = static_cast<std::byte*>(parts[first].iov_base) + bytes;
-    parts[first].iov_len -= bytes;
+
+  void Advance(std::size_t bytes) {
+    within_ += bytes;
+    while (first_ < parts_.size() && within_ >= parts_[first_].iov_len) {
+      within_ -= parts_[first_].iov_len;
+      ++first_;
+    }
   }
-}
+
+ private:
+  std::span<const iovec> parts_;
+  std::size_t first_ = 0;
+  std::size_t within_ = 0;  // parts_[first_]
+  std::vector<iovec> batch_;
+};
 
 class PosixWritableFile final : public WritableFile {
  public:
@@ -80,12 +109,14 @@ class PosixWritableFile final : public WritableFile {
       : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
 
   absl::Status WriteAt(std::int64_t offset, std::span<const iovec> parts) override {
-    std::vector<iovec> left(parts.begin(), parts.end());
-    std::size_t first = 0;
-    Advance(left, first, 0);  // empty parts
-    while (first < left.size()) {
-      const int count = static_cast<int>(std::min<std::size_t>(left.size() - first, IOV_MAX));
-      const ssize_t written = ::pwritev(descriptor_.get(), left.data() + first, count, offset);
+    Cursor cursor(parts);
+    while (true) {
+      const auto room = static_cast<std::size_t>(kWriteStep - offset % kWriteStep);
+      const std::span<const iovec> batch = cursor.Next(room);
+      if (batch.empty()) {
+        return absl::OkStatus();
+      }
+      const ssize_t written = ::pwritev(descriptor_.get(), batch.data(), static_cast<int>(batch.size()), offset);
       if (written < 0) {
         if (errno == EINTR) {
           continue;
@@ -93,9 +124,8 @@ class PosixWritableFile final : public WritableFile {
         return AddWhere(OutputError("pwritev", path_), {.offset = offset});
       }
       offset += written;
-      Advance(left, first, static_cast<std::size_t>(written));
+      cursor.Advance(static_cast<std::size_t>(written));
     }
-    return absl::OkStatus();
   }
 
   absl::Status Allocate(std::int64_t size) override {
