@@ -124,7 +124,7 @@ thread_tests() {
 
 fuzz_build() {
   configure "$build/fuzz" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DCMAKE_CXX_COMPILER=clang++ \
-    -DSLIPWAY_FUZZERS=ON -DSLIPWAY_TESTS=OFF -DSLIPWAY_CUDA=OFF && compile "$build/fuzz" --target fuzzers
+    -DSLIPWAY_FUZZERS=ON -DSLIPWAY_CUDA=OFF && compile "$build/fuzz" --target fuzzers
 }
 
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
