@@ -24,7 +24,8 @@ void SetPayload(absl::Status& status, Reason reason, const Where& where) {
     payload["offset"] = *where.offset;
   }
   // Names come from checkpoints and may hold any bytes: replace what is not UTF-8.
-  status.SetPayload(absl::string_view(kPayloadUrl.data(), kPayloadUrl.size()), absl::Cord(payload.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+  status.SetPayload(absl::string_view(kPayloadUrl.data(), kPayloadUrl.size()),
+                    absl::Cord(payload.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
 }
 
 nlohmann::json PayloadOf(const absl::Status& status) {
