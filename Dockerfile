@@ -17,7 +17,7 @@ COPY common /source/common
 COPY server /source/server
 COPY worker /source/worker
 COPY client /source/client
-RUN cmake -S /source -B /build -G Ninja -DCMAKE_BUILD_TYPE=Release -DSLIPWAY_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local \
+RUN cmake -S /source -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSLIPWAY_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local \
  && cmake --build /build \
  && DESTDIR=/image cmake --install /build --strip
 # The packages of the shared libraries that the programs load; the runtime stage installs these and nothing else.

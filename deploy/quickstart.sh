@@ -39,7 +39,8 @@ say "1. What the build needs"
 
 say "2. Building slipway, slipway-server and slipway-worker"
 if [[ ! -f $build/CMakeCache.txt ]]; then
-  cmake -S "$repository" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSLIPWAY_TESTS=OFF >"$build.log" 2>&1 ||
+  cmake -S "$repository" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DSLIPWAY_TESTS=OFF -DSLIPWAY_PRECOMPILED_HEADERS=ON >"$build.log" 2>&1 ||
     { cat "$build.log" >&2; fail "the configuration failed"; }
   rm -f "$build.log"
 fi

@@ -95,7 +95,7 @@ finish() {
 configure() {
   local directory=$1
   shift
-  cmake -S . -B "$directory" -G Ninja "$@"
+  cmake -S . -B "$directory" -G Ninja -DSLIPWAY_PRECOMPILED_HEADERS=ON "$@"
 }
 
 compile() { cmake --build "$1" --parallel "$jobs" "${@:2}"; }
@@ -131,7 +131,7 @@ export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONDONTWRITEBYTECODE=1
 # So that another clone finds in the compiler cache what this one compiled.
-export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 
 stage "dependencies" deploy/install-dependencies.sh test || finish
 stage "format" tests/check.sh --format

@@ -98,6 +98,12 @@ std::string Repaired(const std::string& text) {
       .get<std::string>();
 }
 
+// Whether the checkpoint's tracker file, which training moves on, led to its iteration. False for no checkpoint.
+bool ChosenByTracker(const engine::Checkpoint* checkpoint) {
+  return checkpoint != nullptr && checkpoint->root != nullptr && checkpoint->directory != nullptr &&
+         !checkpoint->release && checkpoint->root->path() != checkpoint->directory->path();
+}
+
 }  // namespace
 
 absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec) {
@@ -149,9 +155,8 @@ v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan, bool with_json) {
   for (const std::string& warning : plan.warnings) {
     summary.add_warnings(Repaired(warning));
   }
-  const engine::Checkpoint& checkpoint = *plan.checkpoint;
-  if (!checkpoint.release && checkpoint.root->path() != checkpoint.directory->path()) {
-    summary.set_iteration(checkpoint.iteration);
+  if (ChosenByTracker(plan.checkpoint.get())) {
+    summary.set_iteration(plan.checkpoint->iteration);
   }
   if (with_json) {
     summary.set_plan_json(engine::PlanToJson(plan));
