@@ -240,8 +240,11 @@ class SqliteStore final : public Store {
   SQLite::Statement delete_export_;
 };
 
-absl::Status Migrate(SQLite::Database& database) {
-  const int version = database.execAndGet("PRAGMA user_version").getInt();
+int VersionOf(SQLite::Database& database) { return database.execAndGet("PRAGMA user_version").getInt(); }
+
+// Reads only: what is not ours stays as it is.
+absl::Status CheckIsOurs(SQLite::Database& database) {
+  const int version = VersionOf(database);
   const int application = database.execAndGet("PRAGMA application_id").getInt();
   const bool is_new = version == 0 && database.execAndGet("SELECT count(*) FROM sqlite_schema").getInt() == 0;
   if (!is_new && application != kApplicationId) {
@@ -252,14 +255,17 @@ absl::Status Migrate(SQLite::Database& database) {
                                                    "slipway-server.",
                                                    version, kMigrations.size()));
   }
-  for (std::size_t next = static_cast<std::size_t>(version); next < kMigrations.size(); ++next) {
+  return absl::OkStatus();
+}
+
+void Migrate(SQLite::Database& database) {
+  for (auto next = static_cast<std::size_t>(VersionOf(database)); next < kMigrations.size(); ++next) {
     SQLite::Transaction transaction(database, SQLite::TransactionBehavior::IMMEDIATE);
     database.exec(kMigrations[next]);
     database.exec(fmt::format("PRAGMA application_id = {}", kApplicationId));
     database.exec(fmt::format("PRAGMA user_version = {}", next + 1));
     transaction.commit();
   }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -267,11 +273,11 @@ absl::Status Migrate(SQLite::Database& database) {
 absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(const std::string& path) {
   try {
     SQLite::Database database(path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyTimeoutMilliseconds);
-    // Touches the file's header first, so that a file that is no database is refused before anything is written.
-    SLIPWAY_RETURN_IF_ERROR(AddWhere(Migrate(database), Where{.file = path}));
+    SLIPWAY_RETURN_IF_ERROR(AddWhere(CheckIsOurs(database), Where{.file = path}));
     database.exec("PRAGMA journal_mode = WAL");
     database.exec("PRAGMA synchronous = FULL");
     database.exec("PRAGMA foreign_keys = ON");
+    Migrate(database);
     if (const std::string check = database.execAndGet("PRAGMA quick_check(1)").getString(); check != "ok") {
       return Error(Reason::kStoreFailed, fmt::format("The store is corrupt: {}.", check), Where{.file = path});
     }
