@@ -104,7 +104,7 @@ unit_tests() { ctest --test-dir "$1" --parallel "$jobs" --output-on-failure --no
 
 main_build() {
   configure "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DSLIPWAY_TESTS=ON -DSLIPWAY_BENCHMARKS=ON \
-    -DSLIPWAY_TEST_HOOKS=ON && compile "$build"
+    -DSLIPWAY_TEST_HOOKS="$([[ $fast == yes ]] && echo OFF || echo ON)" && compile "$build"
 }
 
 # sanitizer_build DIRECTORY SANITIZER TARGET...: unoptimized, which compiles in half the time

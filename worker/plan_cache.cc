@@ -28,14 +28,15 @@ absl::StatusOr<PlanCache::Plan> PlanCache::Find(const std::string& key, const en
       return entry->plan;
     }
   }
-  SLIPWAY_ASSIGN_OR_RETURN(Plan plan, MakeInto(*entry, options));
-  if (plan->hash == hash) {
+  absl::StatusOr<Plan> plan = MakeInto(*entry, options);
+  if (plan.ok() && (*plan)->hash == hash) {
     return plan;
   }
-  // What changed says more than that the plans differ.
+  // What changed says more than what came of it.
   SLIPWAY_RETURN_IF_ERROR(changed);
+  SLIPWAY_RETURN_IF_ERROR(plan.status());
   return Error(Reason::kPlanMismatch,
-               fmt::format("the export was accepted with plan {}, but this worker makes plan {}", hash, plan->hash));
+               fmt::format("the export was accepted with plan {}, but this worker makes plan {}", hash, (*plan)->hash));
 }
 
 void PlanCache::Forget(const std::string& key) {
