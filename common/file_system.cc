@@ -23,9 +23,9 @@ namespace {
 constexpr int kMaximumLockTries = 8;
 
 // Most bytes of one write call, and what they are aligned to. Measured on a virtual machine: writing 3 GB in steps of
-// 64 KiB took 1.3 s where steps of 1 MiB took 3 s and more. The likely cause, not traced: the page cache makes its folios
-// as large as the write that creates them, and large ones come from blocks that the machine had reported to its host as
-// free and pays for touching again. Other machines were not measured.
+// 64 KiB took 1.3 s where steps of 1 MiB took 3 s and more. The likely cause, not traced: the page cache makes its
+// folios as large as the write that creates them, and large ones come from blocks that the machine had reported to its
+// host as free and pays for touching again. Other machines were not measured.
 constexpr std::int64_t kWriteStep = 64 << 10;
 
 absl::Status OutputError(std::string_view call, std::string_view path, int error_number = errno) {
