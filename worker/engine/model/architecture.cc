@@ -4,36 +4,24 @@
 #include <array>
 #include <cctype>
 #include <string>
+#include <utility>
 
 #include "worker/engine/model/architectures/families.h"
-#include "worker/engine/model/model.h"
+#include "worker/engine/model/rule_instances.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr std::array kArchitectures = {&kLlama, &kMistral, &kQwen2, &kQwen3};
+struct Numbered {
+  std::string_view before;  // the number follows at the name's beginning, or anywhere after a dot
+  std::string_view placeholder;
+};
 
-constexpr std::string_view kLayerPrefix = "decoder.layers.";
-
-std::int64_t SizeOf(Extent extent, const ModelConfiguration& configuration) {
-  switch (extent) {
-    case Extent::kNone:
-      return 0;
-    case Extent::kHidden:
-      return configuration.hidden_size;
-    case Extent::kFfn:
-      return configuration.ffn_hidden_size;
-    case Extent::kVocabulary:
-      return configuration.vocabulary_size;
-    case Extent::kQueryRows:
-      return configuration.attention_heads * configuration.head_dimension;
-    case Extent::kKeyValueRows:
-      return configuration.query_groups * configuration.head_dimension;
-    case Extent::kHeadDimension:
-      return configuration.head_dimension;
-  }
-  return 0;
-}
+constexpr auto kNumbered = std::to_array<Numbered>({
+    {"decoder.layers.", "{layer}"},
+    {"mtp.layers.", "{layer}"},
+    {".mlp.experts.", "{expert}"},
+});
 
 }  // namespace
 
@@ -44,75 +32,50 @@ const Architecture* FindArchitecture(std::string_view name) {
   return found == kArchitectures.end() ? nullptr : *found;
 }
 
-bool IsPerLayer(std::string_view pattern) { return pattern.find(kLayerPlaceholder) != std::string_view::npos; }
-
-std::string ForLayer(std::string_view pattern, std::int64_t layer) {
-  std::string name(pattern);
-  if (const std::size_t at = name.find(kLayerPlaceholder); at != std::string::npos) {
-    name.replace(at, kLayerPlaceholder.size(), std::to_string(layer));
-  }
-  return name;
-}
-
 std::string PatternOf(std::string_view canonical_name) {
   std::string pattern(canonical_name);
-  if (!canonical_name.starts_with(kLayerPrefix)) {
-    return pattern;
+  for (const Numbered& number : kNumbered) {
+    const std::size_t at = pattern.find(number.before);
+    if (at == std::string::npos || (number.before.front() != '.' && at != 0)) {
+      continue;
+    }
+    const auto first = pattern.begin() + static_cast<std::ptrdiff_t>(at + number.before.size());
+    const auto last = std::find_if(first, pattern.end(), [](unsigned char c) { return std::isdigit(c) == 0; });
+    if (first != last) {
+      pattern.replace(first, last, number.placeholder);
+    }
   }
-  const auto first = pattern.begin() + static_cast<std::ptrdiff_t>(kLayerPrefix.size());
-  const auto last = std::find_if(first, pattern.end(), [](unsigned char c) { return std::isdigit(c) == 0; });
-  return first == last ? pattern : pattern.replace(first, last, kLayerPlaceholder);
-}
-
-bool IsPresent(Presence presence, const ModelConfiguration& configuration) {
-  switch (presence) {
-    case Presence::kRequired:
-      return true;
-    case Presence::kIfQkvBias:
-      return configuration.qkv_bias;
-    case Presence::kIfLinearBias:
-      return configuration.linear_bias;
-    case Presence::kIfQkNorm:
-      return configuration.qk_norm;
-    case Presence::kUnlessTied:
-      return !configuration.tied_embeddings;
-  }
-  return false;
-}
-
-std::string_view AbsenceOf(Presence presence) {
-  switch (presence) {
-    case Presence::kRequired:
-      return "";
-    case Presence::kIfQkvBias:
-      return "the configuration has no bias in the attention's projections";
-    case Presence::kIfLinearBias:
-      return "the configuration has no bias in linear layers";
-    case Presence::kIfQkNorm:
-      return "the configuration has no norms of queries and keys";
-    case Presence::kUnlessTied:
-      return "the configuration ties the output layer to the embeddings";
-  }
-  return "";
+  return pattern;
 }
 
 Shape TargetShape(const TargetRule& target, const ModelConfiguration& configuration) {
   Shape shape;
-  for (const Extent extent : {target.rows, target.columns}) {
-    if (extent != Extent::kNone) {
-      shape.push_back(SizeOf(extent, configuration));
+  for (const Extent extent : target.shape) {
+    if (extent != nullptr) {
+      shape.push_back(extent(configuration));
     }
   }
   return shape;
 }
 
+Shape SelectedShape(const TensorRule& rule, const TargetRule& target, const ModelConfiguration& c) {
+  Shape shape = TargetShape(target, c);
+  if (IsStacked(rule)) {
+    shape.erase(shape.begin());
+  }
+  if (rule.axes == Axes::kTransposed || rule.axes == Axes::kInterleavedTransposed) {
+    std::swap(shape[shape.size() - 2], shape[shape.size() - 1]);
+  }
+  return shape;
+}
+
 Shape SourceShape(const TensorRule& rule, const ModelConfiguration& configuration) {
-  Shape shape = TargetShape(rule.targets.front(), configuration);
+  Shape shape = SelectedShape(rule, rule.targets.front(), configuration);
   if (rule.transform == Transform::kVocabulary) {
     shape[0] = configuration.padded_vocabulary_size;
   }
   for (const TargetRule& target : rule.targets.subspan(1)) {
-    shape[0] += SizeOf(target.rows, configuration);
+    shape[0] += SelectedShape(rule, target, configuration)[0];
   }
   return shape;
 }

@@ -2,6 +2,7 @@
 // becomes the other, and what its config.json says. One table file a family (worker/engine/model/architectures/).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -10,54 +11,72 @@
 
 #include <nlohmann/json.hpp>
 
+#include "worker/engine/model/configuration.h"
 #include "worker/engine/shape.h"
 
 namespace slipway::engine {
 
-struct ModelConfiguration;
-
-// How one canonical tensor becomes one or more Hugging Face tensors; plan/transforms.h has one function for each.
+// Which rows of its source each target of a rule takes, in order; plan/transforms.cc has one function for each.
 enum class Transform : std::uint8_t {
-  kCopy,        // the same elements
-  kNorm,        // the same, or +1 where the checkpoint stores gamma minus 1 and the family does not
-  kVocabulary,  // rows [0, vocabulary_size); the rest is padding
+  kCopy,        // all
+  kNorm,        // all; +1 where the checkpoint stores gamma minus 1 and the family does not
+  kPlainNorm,   // all; +1 where the checkpoint stores gamma minus 1, whatever the family's other norms are
+  kVocabulary,  // [0, vocabulary_size); the rest is padding
+  kSplit,       // targets one after the other: gate and up, ...
   kQkv,         // the interleaved groups of linear_qkv into q, k, v
-  kGated,       // halves along axis 0 into gate and up
+  kQkvGated,    // the same where queries have gates: q with its gate head by head, k, v
+  kQkvJoined,   // the interleaved groups into one tensor [q; k; v]
+  kDeltaNet,    // in_proj of a gated delta net into qkvz and ba, key head by key head
 };
 
-enum class Presence : std::uint8_t {
-  kRequired,
-  kIfQkvBias,  // exactly when the configuration says so
-  kIfLinearBias,
-  kIfQkNorm,
-  kUnlessTied,  // the output layer
+// How the axes of the selected rows lie in the target.
+enum class Axes : std::uint8_t {
+  kAsStored,
+  kTransposed,             // the last two exchanged
+  kInterleaved,            // [gate; up] along the last axis becomes gate, up, gate, up ...
+  kInterleavedTransposed,  // first transposed, then interleaved along what is now the last axis
 };
 
-// An extent of a tensor in terms of the configuration.
-enum class Extent : std::uint8_t {
-  kNone,  // no such axis
-  kHidden,
-  kFfn,
-  kVocabulary,    // without padding
-  kQueryRows,     // attention heads x head dimension
-  kKeyValueRows,  // KV heads x head dimension
-  kHeadDimension,
+// Which layers have the tensor.
+enum class Layers : std::uint8_t { kAll, kAttention, kLinearAttention, kMamba, kAnyMixer, kDense, kExperts, kAnyFeed };
+
+// Whether a model of the family has the tensor at all.
+struct Presence {
+  bool (*holds)(const ModelConfiguration&) = nullptr;  // null: always
+  std::string_view absence;                            // why it is not expected: "the embeddings are tied"
+  bool if_stored = false;  // instead: in all its places where the checkpoint has it in any, in none otherwise
 };
 
-// One Hugging Face tensor.
+// An extent of a tensor in terms of the configuration (architectures/extents.h).
+using Extent = std::int64_t (*)(const ModelConfiguration&);
+
+// One Hugging Face tensor; the name follows the block's. Unused axes are null.
 struct TargetRule {
   std::string_view name;
-  Extent rows = Extent::kNone;
-  Extent columns = Extent::kNone;
+  std::array<Extent, 4> shape = {};
 };
 
-// "{layer}" stands for the layer's number, in source and targets alike. Rules stand in the order in which the tensors
-// are written; neighbouring rules with "{layer}" are written layer by layer.
+// One canonical tensor and what it becomes. "{expert}" in source and target: each expert's; in the source only: the
+// experts' tensors stacked along a first axis.
 struct TensorRule {
   std::string_view source;
-  std::span<const TargetRule> targets;  // one, or q/k/v, or gate/up
+  std::span<const TargetRule> targets;  // one, or q/k/v, or gate/up, ...
   Transform transform = Transform::kCopy;
-  Presence presence = Presence::kRequired;
+  Presence presence = {};
+  Layers layers = Layers::kAll;
+  Axes axes = Axes::kAsStored;
+  bool keeps_float32 = false;  // where it is stored as FP32 it stays so, whatever the others become
+};
+
+enum class Repeat : std::uint8_t { kOnce, kLayers, kPredictionLayers };
+
+// Rules under common prefixes, written layer by layer where they repeat. "{layer}" is the number within the block,
+// "{next}" the number counted on from the decoder's layers.
+struct RuleBlock {
+  Repeat repeat = Repeat::kOnce;
+  std::string_view source;
+  std::string_view target;
+  std::span<const TensorRule> rules;
 };
 
 // One field of config.json and how to get it from the configuration; no value leaves the field out, null is written.
@@ -68,35 +87,38 @@ struct ConfigField {
   bool default_only = false;
 };
 
+// What proves a family's table.
+enum class Proof : std::uint8_t {
+  kMegatronCore,    // a checkpoint that Megatron-Core wrote, against an independent golden
+  kMegatronBridge,  // one that Megatron-Bridge's provider built
+  kDerived,         // a checkpoint that a test wrote by inverting the mapping in its own code
+};
+
 struct Architecture {
   std::string_view name;        // "LlamaForCausalLM"
   std::string_view model_type;  // "llama"
   std::string_view summary;     // "Llama 2, 3, 3.1 to 3.3 and models of the same shape"
-  std::span<const TensorRule> rules;
+  std::span<const RuleBlock> blocks;
   std::span<const ConfigField> fields;
-  // How well a configuration fits (0: it cannot be of this family; the highest wins).
+  // How well a configuration fits (0: it cannot be of this family; the highest wins among those whose tensors match).
   int (*fit)(const ModelConfiguration&) = nullptr;
   bool zero_centered_norms = false;  // the family itself computes 1 + gamma
+  // Megatron-LM's arguments cannot tell such a model: what the user's config.json says wins over them.
+  bool beyond_arguments = false;
+  Proof proof = Proof::kMegatronCore;
 };
 
 // All families. Static storage.
 std::span<const Architecture* const> Architectures();
 const Architecture* FindArchitecture(std::string_view name);  // null where there is none
 
-inline constexpr std::string_view kLayerPlaceholder = "{layer}";
-
-[[nodiscard]] bool IsPerLayer(std::string_view pattern);
-// `pattern` with the layer's number in it.
-[[nodiscard]] std::string ForLayer(std::string_view pattern, std::int64_t layer);
-// The pattern that a canonical name is an instance of: its layer's number replaced by the placeholder.
+// The pattern that a canonical name is an instance of: numbers of layers and experts replaced by placeholders.
 [[nodiscard]] std::string PatternOf(std::string_view canonical_name);
 
-[[nodiscard]] bool IsPresent(Presence presence, const ModelConfiguration& configuration);
-// "the embeddings are tied", ...: why a tensor of that presence is not expected.
-[[nodiscard]] std::string_view AbsenceOf(Presence presence);
-
 [[nodiscard]] Shape TargetShape(const TargetRule& target, const ModelConfiguration& configuration);
-// The shape that the rule's canonical tensor must have, vocabulary padding included.
+// The shape that the rule's canonical tensor (one expert's) must have, vocabulary padding included.
 [[nodiscard]] Shape SourceShape(const TensorRule& rule, const ModelConfiguration& configuration);
+// Of a target, the shape of the rows it takes from one source tensor: before axes are exchanged or experts stacked.
+[[nodiscard]] Shape SelectedShape(const TensorRule& rule, const TargetRule& target, const ModelConfiguration& c);
 
 }  // namespace slipway::engine

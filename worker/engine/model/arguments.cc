@@ -1,7 +1,10 @@
 // Megatron-LM's training arguments, in all the spellings that versions since 2020 have used.
 #include <algorithm>
 #include <array>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "worker/engine/model/json_fields.h"
 #include "worker/engine/model/stated_configuration.h"
@@ -11,6 +14,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::int64_t kMaximumStatedLayers = 1 << 16;
+
 // Arguments that make another model of it than the tables know, and the values that do not. Null, false and absence
 // never do.
 struct HarmlessValue {
@@ -19,30 +24,13 @@ struct HarmlessValue {
 };
 
 constexpr std::array kStructure = std::to_array<HarmlessValue>({
-    {"num_experts", {"0"}},
-    {"multi_latent_attention", {}},
-    {"mtp_num_layers", {"0"}},
-    {"hybrid_layer_pattern", {"\"\""}},
-    {"hybrid_override_pattern", {"\"\""}},
-    {"is_hybrid_model", {}},
-    {"linear_attention_freq", {}},
-    {"experimental_attention_variant", {}},
-    {"attention_output_gate", {}},
-    {"softmax_type", {"\"vanilla\""}},
+    {"experimental_attention_variant", {"\"gated_delta_net\""}},
     {"qk_l2_norm", {}},
     {"no_rope_freq", {}},
     {"heterogeneous_layers_config_path", {}},
     {"heterogeneous_layers_config_encoded_json", {}},
     {"apply_residual_connection_post_layernorm", {}},
-    {"window_attn_skip_freq", {}},
-    {"attn_logit_softcapping", {"0", "0.0"}},
-    {"activation_func_clamp_value", {}},
-    {"glu_linear_offset", {"0", "0.0"}},
-    {"quick_geglu", {}},
-    {"squared_relu", {}},
     {"rotary_interleaved", {}},
-    {"rotary_percent", {"1", "1.0"}},
-    {"position_embedding_type", {"\"rope\"", "\"learned_absolute\""}},  // the latter: see ReadPositions
     {"use_mup", {}},
 });
 
@@ -78,6 +66,33 @@ void ReadSizes(JsonFields& fields, StatedConfiguration& stated) {
   }
 }
 
+// One flag an activation; without any it is GELU.
+void ReadActivation(JsonFields& fields, StatedConfiguration& stated) {
+  struct Activation {
+    const char* flag;
+    const char* name;  // Hugging Face's
+    bool gated;
+  };
+  constexpr auto kActivations = std::to_array<Activation>({
+      {"swiglu", "silu", true},
+      {"geglu", "gelu_pytorch_tanh", true},
+      {"quick_geglu", "quick_gelu", true},
+      {"squared_relu", "relu2", false},
+  });
+  const std::optional<bool> swiglu = fields.Flag({"swiglu"});
+  if (!swiglu) {
+    return;  // the arguments do not say
+  }
+  stated.gated = false;
+  stated.activation = "gelu";
+  for (const Activation& activation : kActivations) {
+    if (fields.Flag({activation.flag}).value_or(false)) {
+      stated.gated = activation.gated;
+      stated.activation = activation.name;
+    }
+  }
+}
+
 void ReadSwitches(JsonFields& fields, StatedConfiguration& stated) {
   stated.norm_epsilon = fields.Number({"norm_epsilon", "layernorm_epsilon"});
   stated.normalization = fields.Text({"normalization"});
@@ -97,18 +112,16 @@ void ReadSwitches(JsonFields& fields, StatedConfiguration& stated) {
   if (stated.linear_bias.value_or(false)) {
     stated.qkv_bias = true;
   }
-  stated.gated = fields.Flag({"swiglu"});
-  if (stated.gated.value_or(false)) {
-    stated.activation = "silu";
-  }
+  ReadActivation(fields, stated);
 }
 
 void ReadPositions(JsonFields& fields, StatedConfiguration& stated) {
   // Until 2023 rotary positions were a switch beside a default of "learned_absolute".
-  const std::optional<std::string> type = fields.Text({"position_embedding_type"});
-  if (type == "learned_absolute" && !fields.Flag({"use_rotary_position_embeddings"}).value_or(false)) {
-    stated.unsupported.emplace_back("position_embedding_type is \"learned_absolute\"");
+  stated.position_embedding = fields.Text({"position_embedding_type"});
+  if (fields.Flag({"use_rotary_position_embeddings"}).value_or(false)) {
+    stated.position_embedding = "rope";
   }
+  stated.rotary_percent = fields.Number({"rotary_percent"});
   stated.rotary_base = fields.Number({"rotary_base"});
   if (const auto scaled = fields.Flag({"use_rope_scaling"})) {
     constexpr double kDefaultFactor = 8.0;
@@ -119,6 +132,145 @@ void ReadPositions(JsonFields& fields, StatedConfiguration& stated) {
   if (fields.Has(kLinear) || fields.Has(kLinearInConfiguration)) {
     stated.linear_rope_factor = fields.Number({kLinear, kLinearInConfiguration}).value_or(0.0);
   }
+}
+
+// Latent attention scales its rotary positions by settings of its own, unless rope_type says that it does not.
+void ReadYarn(JsonFields& fields, StatedConfiguration& stated) {
+  if (stated.position_embedding == "yarn") {
+    stated.yarn = {.factor = fields.Number({"yarn_rotary_scaling_factor", "rotary_scaling_factor"}),
+                   .original_positions = fields.Number(
+                       {"yarn_original_max_position_embeddings", "original_max_position_embeddings"}),
+                   .beta_fast = fields.Number({"yarn_beta_fast", "beta_fast"}),
+                   .beta_slow = fields.Number({"yarn_beta_slow", "beta_slow"}),
+                   .mscale = fields.Number({"yarn_mscale", "mscale"}),
+                   .mscale_all_dim = fields.Number({"yarn_mscale_all_dim", "mscale_all_dim"}),
+                   .truncate = fields.Flag({"yarn_correction_range_round_to_int"})};
+    return;
+  }
+  const double factor = fields.Number({"rotary_scaling_factor"}).value_or(1.0);
+  if (fields.Flag({"multi_latent_attention"}).value_or(false) && factor != 1.0 &&
+      fields.Text({"rope_type"}).value_or("yarn") == "yarn") {
+    stated.yarn = {.factor = factor,
+                   .original_positions = fields.Number({"original_max_position_embeddings"}),
+                   .beta_fast = fields.Number({"beta_fast"}),
+                   .beta_slow = fields.Number({"beta_slow"}),
+                   .mscale = fields.Number({"mscale"}),
+                   .mscale_all_dim = fields.Number({"mscale_all_dim"}),
+                   .truncate = std::nullopt};
+  }
+}
+
+// The sizes have defaults, which count only together with the switch.
+void ReadLatentAttention(JsonFields& fields, StatedConfiguration& stated) {
+  stated.latent_attention = fields.Flag({"multi_latent_attention"});
+  if (!stated.latent_attention.value_or(false)) {
+    return;
+  }
+  stated.latent = {.query_rank = fields.Size({"q_lora_rank"}),
+                   .key_value_rank = fields.Size({"kv_lora_rank"}),
+                   .nope_dimension = fields.Size({"qk_head_dim"}),
+                   .rope_dimension = fields.Size({"qk_pos_emb_head_dim"}),
+                   .value_dimension = fields.Size({"v_head_dim"})};
+  stated.qk_norm = false;  // the same switch means the norms of the compressed queries and keys
+}
+
+void ReadStateSpaces(JsonFields& fields, StatedConfiguration& stated) {
+  stated.linear_attention = {.key_heads = fields.Size({"linear_num_key_heads"}),
+                             .value_heads = fields.Size({"linear_num_value_heads"}),
+                             .key_dimension = fields.Size({"linear_key_head_dim"}),
+                             .value_dimension = fields.Size({"linear_value_head_dim"}),
+                             .kernel = fields.Size({"linear_conv_kernel_dim"})};
+  stated.mamba = {.heads = fields.Size({"mamba_num_heads"}),
+                  .head_dimension = fields.Size({"mamba_head_dim"}),
+                  .groups = fields.Size({"mamba_num_groups"}),
+                  .state_dimension = fields.Size({"mamba_state_dim"}),
+                  .kernel = std::nullopt,
+                  .chunk = fields.Size({"mamba_chunk_size"})};
+}
+
+void ReadExperts(JsonFields& fields, StatedConfiguration& stated) {
+  const json* count = fields.Find({"num_experts", "num_moe_experts"});
+  if (count == nullptr || *count == 0) {
+    return;
+  }
+  stated.experts = {.count = fields.Size({"num_experts", "num_moe_experts"}),
+                    .active = fields.Size({"moe_router_topk"}),
+                    .ffn_hidden_size = fields.Size({"moe_ffn_hidden_size"}),
+                    .shared_ffn_hidden_size = fields.Size({"moe_shared_expert_intermediate_size"}),
+                    .latent_size = fields.Size({"moe_latent_size"}),
+                    .groups = fields.Size({"moe_router_num_groups"}),
+                    .active_groups = fields.Size({"moe_router_group_topk"}),
+                    .pre_softmax = fields.Flag({"moe_router_pre_softmax"}),
+                    .score_function = fields.Text({"moe_router_score_function"}),
+                    .scaling = fields.Number({"moe_router_topk_scaling_factor"}),
+                    .auxiliary_loss = std::nullopt};
+  // One coefficient, or one for each kind of loss.
+  if (const json* loss = fields.Find({"moe_aux_loss_coeff"}); loss != nullptr && loss->is_number()) {
+    stated.experts.auxiliary_loss = loss->get<double>();
+  }
+}
+
+// One letter a layer; "|" marks pipeline stages, what follows "/" are prediction layers.
+absl::Status ReadHybridPattern(std::string_view pattern, std::vector<LayerKind>& kinds) {
+  for (const char letter : pattern.substr(0, pattern.find('/'))) {
+    switch (letter) {
+      case '|':
+        break;
+      case 'M':
+        kinds.push_back({Mixer::kMamba, Feed::kNone});
+        break;
+      case 'G':
+        kinds.push_back({Mixer::kLinearAttention, Feed::kNone});
+        break;
+      case '*':
+      case '+':
+        kinds.push_back({Mixer::kAttention, Feed::kNone});
+        break;
+      case '-':
+        kinds.push_back({Mixer::kNone, Feed::kDense});
+        break;
+      case 'E':
+        kinds.push_back({Mixer::kNone, Feed::kExperts});
+        break;
+      default:
+        return Error(Reason::kConfigurationInvalid,
+                     fmt::format("training arguments: no kind of layer is '{}' in hybrid_layer_pattern", letter));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A hybrid's pattern, or which layers have experts: every n-th, or a list of 0 and 1. Where neither is said the
+// tensors tell.
+absl::Status ReadLayerKinds(JsonFields& fields, StatedConfiguration& stated) {
+  const auto pattern = fields.Text({"hybrid_layer_pattern", "hybrid_override_pattern"});
+  SLIPWAY_RETURN_IF_ERROR(fields.status());
+  if (pattern && !pattern->empty()) {
+    SLIPWAY_RETURN_IF_ERROR(ReadHybridPattern(*pattern, stated.layer_kinds.emplace()));
+    stated.layers = static_cast<std::int64_t>(stated.layer_kinds->size());
+    return absl::OkStatus();
+  }
+  const json* frequency = fields.Find({"moe_layer_freq"});
+  if (!stated.experts.count || frequency == nullptr || stated.layers.value_or(kMaximumExtent) > kMaximumStatedLayers) {
+    return absl::OkStatus();
+  }
+  const auto layers = static_cast<std::size_t>(*stated.layers);
+  const auto is_flag = [](const json& value) { return value == 0 || value == 1; };
+  std::vector<LayerKind> kinds(layers);
+  if (frequency->is_number_integer() && frequency->get<std::int64_t>() > 0) {
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      kinds[layer].feed = static_cast<std::int64_t>(layer) % frequency->get<std::int64_t>() == 0 ? Feed::kExperts
+                                                                                                  : Feed::kDense;
+    }
+  } else if (frequency->is_array() && frequency->size() == layers && std::ranges::all_of(*frequency, is_flag)) {
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      kinds[layer].feed = (*frequency)[layer] == 1 ? Feed::kExperts : Feed::kDense;
+    }
+  } else {
+    return absl::OkStatus();
+  }
+  stated.layer_kinds = std::move(kinds);
+  return absl::OkStatus();
 }
 
 // (left, right), counted without the current token; -1 is unlimited.
@@ -183,7 +335,12 @@ absl::StatusOr<StatedConfiguration> ReadArguments(const json& arguments) {
   ReadSizes(fields, stated);
   ReadSwitches(fields, stated);
   ReadPositions(fields, stated);
+  ReadYarn(fields, stated);
+  ReadLatentAttention(fields, stated);
+  ReadStateSpaces(fields, stated);
+  ReadExperts(fields, stated);
   SLIPWAY_RETURN_IF_ERROR(fields.status());
+  SLIPWAY_RETURN_IF_ERROR(ReadLayerKinds(fields, stated));
   SLIPWAY_RETURN_IF_ERROR(ReadWindow(arguments, stated));
   stated.parameters_dtype = ReadDType(arguments);
   return stated;

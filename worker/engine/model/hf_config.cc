@@ -1,6 +1,7 @@
 // config.json of the families in the tables. Rotary settings have three spellings: rope_theta with rope_scaling (with
 // "type" or "rope_type" inside), and rope_parameters, which holds both (transformers 5).
 #include <string>
+#include <utility>
 
 #include "worker/engine/model/architecture.h"
 #include "worker/engine/model/json_fields.h"
@@ -10,6 +11,8 @@ namespace slipway::engine {
 namespace {
 
 using nlohmann::json;
+
+constexpr std::int64_t kMaximumSharedExperts = 1 << 16;
 
 // Other kinds of scaling change no weight and stay as the user wrote them (target/huggingface_config.h).
 absl::Status ReadRope(const json& config, StatedConfiguration& stated) {
@@ -27,6 +30,9 @@ absl::Status ReadRope(const json& config, StatedConfiguration& stated) {
     if (const auto base = fields.Number({"rope_theta"})) {
       stated.rotary_base = base;
     }
+    if (const auto percent = fields.Number({"partial_rotary_factor"})) {
+      stated.rotary_percent = percent;
+    }
     if (type == "llama3" || type == "linear") {
       (type == "llama3" ? stated.llama3_rope_factor : stated.linear_rope_factor) = fields.Number({"factor"});
     }
@@ -39,14 +45,53 @@ absl::Status ReadRope(const json& config, StatedConfiguration& stated) {
   return fields.status();
 }
 
-void ReadBiases(JsonFields& fields, const std::string& model_type, StatedConfiguration& stated) {
-  if (model_type == "qwen2") {  // has no field for what it always has
-    stated.qkv_bias = true;
-    stated.linear_bias = false;
+// Experts, wherever families keep their numbers; one that has no size of its own for them means all of its MLPs.
+void ReadExperts(JsonFields& fields, StatedConfiguration& stated) {
+  ExpertsConfiguration& experts = stated.experts;
+  experts.count = fields.Size({"num_experts", "num_local_experts", "n_routed_experts"});
+  if (!experts.count) {
     return;
   }
-  stated.qkv_bias = fields.Flag({"attention_bias"}).value_or(false);
-  stated.linear_bias = fields.Flag({"mlp_bias"}).value_or(false);
+  experts.active = fields.Size({"num_experts_per_tok"});
+  experts.ffn_hidden_size = fields.Size({"moe_intermediate_size"});
+  if (!experts.ffn_hidden_size) {
+    experts.ffn_hidden_size = std::exchange(stated.ffn_hidden_size, std::nullopt);
+  }
+  experts.shared_ffn_hidden_size =
+      fields.Size({"shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"});
+  const json* shared = fields.Find({"n_shared_experts"});
+  if (!experts.shared_ffn_hidden_size && shared != nullptr && *shared != 0 && experts.ffn_hidden_size) {
+    if (const auto number = fields.Size({"n_shared_experts"}); number && *number < kMaximumSharedExperts) {
+      experts.shared_ffn_hidden_size = *number * *experts.ffn_hidden_size;
+    }
+  }
+  experts.latent_size = fields.Size({"moe_latent_size"});
+  experts.groups = fields.Size({"n_group"});
+  experts.active_groups = fields.Size({"topk_group"});
+  experts.score_function = fields.Text({"scoring_func"});
+  experts.scaling = fields.Number({"routed_scaling_factor"});
+}
+
+void ReadMixers(JsonFields& fields, StatedConfiguration& stated) {
+  stated.latent = {.query_rank = fields.Size({"q_lora_rank"}),
+                   .key_value_rank = fields.Size({"kv_lora_rank"}),
+                   .nope_dimension = fields.Size({"qk_nope_head_dim"}),
+                   .rope_dimension = fields.Size({"qk_rope_head_dim"}),
+                   .value_dimension = fields.Size({"v_head_dim"})};
+  if (stated.latent.key_value_rank) {
+    stated.head_dimension = std::nullopt;  // means something else there, or nothing
+  }
+  stated.linear_attention = {.key_heads = fields.Size({"linear_num_key_heads"}),
+                             .value_heads = fields.Size({"linear_num_value_heads"}),
+                             .key_dimension = fields.Size({"linear_key_head_dim"}),
+                             .value_dimension = fields.Size({"linear_value_head_dim"}),
+                             .kernel = fields.Size({"linear_conv_kernel_dim"})};
+  stated.mamba = {.heads = fields.Size({"mamba_num_heads"}),
+                  .head_dimension = fields.Size({"mamba_head_dim"}),
+                  .groups = fields.Size({"n_groups"}),
+                  .state_dimension = fields.Size({"ssm_state_size"}),
+                  .kernel = fields.Size({"conv_kernel"}),
+                  .chunk = fields.Size({"chunk_size"})};
 }
 
 }  // namespace
@@ -57,29 +102,25 @@ absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
     return Error(Reason::kConfigurationInvalid, "config.json is not a JSON object");
   }
   JsonFields fields(config, "config.json");
-  stated.layers = fields.Size({"num_hidden_layers"});
-  stated.hidden_size = fields.Size({"hidden_size"});
-  stated.ffn_hidden_size = fields.Size({"intermediate_size"});
-  stated.attention_heads = fields.Size({"num_attention_heads"});
-  stated.query_groups = fields.Size({"num_key_value_heads", "num_attention_heads"});
+  stated.layers = fields.Size({"num_hidden_layers", "n_layer"});
+  stated.hidden_size = fields.Size({"hidden_size", "n_embd"});
+  stated.ffn_hidden_size = fields.Size({"intermediate_size", "n_inner", "ffn_hidden_size"});
+  stated.attention_heads = fields.Size({"num_attention_heads", "n_head"});
+  stated.query_groups = fields.Size({"num_key_value_heads", "num_kv_heads"});
   stated.head_dimension = fields.Size({"head_dim"});
   stated.vocabulary_size = fields.Size({"vocab_size"});
-  stated.maximum_positions = fields.Size({"max_position_embeddings"});
-  stated.norm_epsilon = fields.Number({"rms_norm_eps"});
+  stated.maximum_positions = fields.Size({"max_position_embeddings", "n_positions"});
+  stated.norm_epsilon =
+      fields.Number({"rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps"});
   stated.tied_embeddings = fields.Flag({"tie_word_embeddings"});
-  stated.activation = fields.Text({"hidden_act"});
+  stated.activation = fields.Text({"hidden_activation", "hidden_act", "mlp_hidden_act", "activation_function"});
   stated.initializer_range = fields.Number({"initializer_range"});
+  stated.rotary_percent = fields.Number({"partial_rotary_factor", "rotary_pct"});
   if (fields.Flag({"use_sliding_window"}).value_or(true)) {
     stated.sliding_window = fields.Size({"sliding_window"});
   }
-  if (const auto part = fields.Number({"partial_rotary_factor"}); part && *part != 1.0) {
-    stated.unsupported.push_back(fmt::format("partial_rotary_factor is {}", *part));
-  }
-  const std::string model_type = fields.Text({"model_type"}).value_or("");
-  ReadBiases(fields, model_type, stated);
-  stated.qk_norm = model_type == "qwen3";
-  stated.gated = true;  // every family of the tables is
-  stated.normalization = "RMSNorm";
+  ReadExperts(fields, stated);
+  ReadMixers(fields, stated);
   if (const auto dtype = fields.Text({"dtype", "torch_dtype"})) {
     stated.parameters_dtype = DTypeFromTorchName(*dtype);
   }

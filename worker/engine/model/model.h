@@ -2,10 +2,7 @@
 // family that it belongs to.
 #pragma once
 
-#include <cstdint>
 #include <map>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,38 +12,9 @@
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/model/architecture.h"
+#include "worker/engine/model/configuration.h"
 
 namespace slipway::engine {
-
-// Sizes and switches in Megatron's words. Absent: neither stated nor derivable.
-struct ModelConfiguration {
-  std::int64_t layers = 0;  // num_layers
-  std::int64_t hidden_size = 0;
-  std::int64_t ffn_hidden_size = 0;
-  std::int64_t attention_heads = 0;         // num_attention_heads
-  std::int64_t query_groups = 0;            // num_query_groups: KV heads
-  std::int64_t head_dimension = 0;          // kv_channels
-  std::int64_t vocabulary_size = 0;         // without padding
-  std::int64_t padded_vocabulary_size = 0;  // rows of the embedding
-  std::int64_t maximum_positions = 0;       // max_position_embeddings
-  double norm_epsilon = 1e-5;
-  bool zero_centered_gamma = false;  // apply_layernorm_1p: norms stored minus 1
-  bool tied_embeddings = false;
-  bool gated = true;                // gated MLP (swiglu)
-  std::string activation = "silu";  // Hugging Face's name
-  std::string normalization = "RMSNorm";
-  bool qkv_bias = false;
-  bool linear_bias = false;
-  bool qk_norm = false;
-  double rotary_base = 10000.0;
-  double rotary_percent = 1.0;
-  bool rotary_interleaved = false;
-  std::optional<double> llama3_rope_factor;    // use_rope_scaling
-  std::optional<double> linear_rope_factor;    // seq_len_interpolation_factor
-  std::optional<std::int64_t> sliding_window;  // Hugging Face's count: left + 1
-  std::optional<double> initializer_range;
-  DType parameters_dtype = DType::kBF16;  // params_dtype
-};
 
 struct Model {
   const Architecture* architecture = nullptr;  // static storage

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "worker/engine/dtype.h"
+#include "worker/engine/model/configuration.h"
 
 namespace slipway::engine {
 
@@ -32,13 +33,22 @@ struct StatedConfiguration {
   std::optional<bool> qkv_bias;
   std::optional<bool> linear_bias;
   std::optional<bool> qk_norm;
+  std::optional<bool> latent_attention;
   std::optional<double> rotary_base;
+  std::optional<double> rotary_percent;
+  std::optional<std::string> position_embedding;
   // Rotary scaling and the sliding window are three-valued: silent, "none", or a value; 0 stands for "none".
   std::optional<double> llama3_rope_factor;
   std::optional<double> linear_rope_factor;
   std::optional<std::int64_t> sliding_window;
   std::optional<double> initializer_range;
   std::optional<DType> parameters_dtype;
+  std::optional<std::vector<LayerKind>> layer_kinds;
+  ExpertsConfiguration experts;
+  LatentAttentionConfiguration latent;
+  YarnConfiguration yarn;
+  LinearAttentionConfiguration linear_attention;
+  MambaConfiguration mamba;
   // Facts that no family of the tables has, each as a phrase ("num_experts is 8"); empty: none.
   std::vector<std::string> unsupported;
 };
@@ -47,7 +57,8 @@ struct StatedConfiguration {
 // CONFIGURATION_INVALID for a value of the wrong type or outside its range.
 absl::StatusOr<StatedConfiguration> ReadArguments(const nlohmann::json& arguments);
 
-// From a config.json of one of the families in the tables. CONFIGURATION_INVALID as above.
+// From a config.json of one of the families in the tables: sizes and settings. Which weights the model has is to be
+// seen in the checkpoint, not there. CONFIGURATION_INVALID as above.
 absl::StatusOr<StatedConfiguration> ReadHfConfig(const nlohmann::json& config);
 
 }  // namespace slipway::engine

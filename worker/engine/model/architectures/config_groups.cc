@@ -12,6 +12,44 @@ constexpr int kOriginalPositions = 8192;
 
 }  // namespace
 
+bool IsRotaryDecoder(const ModelConfiguration& c) {
+  return c.normalization == "RMSNorm" && !c.latent_attention && c.position_embedding == "rope" &&
+         c.rotary_percent == 1.0;
+}
+
+bool IsPlainDecoder(const ModelConfiguration& c) {
+  return IsRotaryDecoder(c) && c.gated && c.activation == "silu" && !c.experts.count;
+}
+
+bool IsExpertsDecoder(const ModelConfiguration& c) {
+  return IsRotaryDecoder(c) && c.gated && c.activation == "silu" && c.experts.count;
+}
+
+std::optional<nlohmann::json> EmptyList(const ModelConfiguration&) { return nlohmann::json::array(); }
+
+std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& c) {
+  return c.experts.auxiliary_loss.value_or(0.0) > 0.0 ? std::optional<nlohmann::json>(*c.experts.auxiliary_loss)
+                                                      : std::nullopt;
+}
+
+std::optional<nlohmann::json> NormalizedWeights(const ModelConfiguration& c) {
+  return nlohmann::json(!c.experts.pre_softmax.value_or(false));
+}
+
+std::optional<nlohmann::json> DenseLayers(const ModelConfiguration& c) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (std::size_t layer = 0; layer < c.layer_kinds.size(); ++layer) {
+    if (c.layer_kinds[layer].feed == Feed::kDense) {
+      layers.push_back(layer);
+    }
+  }
+  return layers;
+}
+
+std::optional<nlohmann::json> ExpertFfn(const ModelConfiguration& c) {
+  return nlohmann::json(c.experts.ffn_hidden_size.value_or(c.ffn_hidden_size));
+}
+
 std::optional<nlohmann::json> NoDropout(const ModelConfiguration&) { return nlohmann::json(0.0); }
 
 std::optional<nlohmann::json> RopeScaling(const ModelConfiguration& configuration) {

@@ -36,24 +36,49 @@ std::optional<nlohmann::json> Member(const ModelConfiguration& configuration) {
   }
 }
 
+// The same of a member's member: Nested<&ModelConfiguration::experts, &ExpertsConfiguration::active>.
+template <auto outer, auto inner>
+std::optional<nlohmann::json> Nested(const ModelConfiguration& configuration) {
+  const auto& value = configuration.*outer.*inner;
+  return value ? std::optional<nlohmann::json>(*value) : std::nullopt;
+}
+
+template <auto member>
+std::optional<nlohmann::json> Experts(const ModelConfiguration& configuration) {
+  return Nested<&ModelConfiguration::experts, member>(configuration);
+}
+
 // The same value for every model of the family.
 template <auto value>
 std::optional<nlohmann::json> Always(const ModelConfiguration&) {
   return nlohmann::json(value);
 }
 
+// RMSNorm and rotary positions over whole heads of ordinary attention.
+bool IsRotaryDecoder(const ModelConfiguration& configuration);
+// The same with gated SiLU and no experts.
+bool IsPlainDecoder(const ModelConfiguration& configuration);
+// Experts instead, in some layers or all.
+bool IsExpertsDecoder(const ModelConfiguration& configuration);
+
+std::optional<nlohmann::json> EmptyList(const ModelConfiguration& configuration);
+std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& configuration);
+// Whether weights of the chosen experts are normalized: yes, where softmax comes after the choice.
+std::optional<nlohmann::json> NormalizedWeights(const ModelConfiguration& configuration);
+// Numbers of the layers that have no experts.
+std::optional<nlohmann::json> DenseLayers(const ModelConfiguration& configuration);
+std::optional<nlohmann::json> ExpertFfn(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> NoDropout(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> RopeScaling(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> SlidingWindow(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> FullAttentionLayers(const ModelConfiguration& configuration);
 
-inline constexpr std::array kDecoderFields = std::to_array<ConfigField>({
+inline constexpr std::array kDecoderFieldsWithoutFfn = std::to_array<ConfigField>({
     {"attention_dropout", NoDropout, true},
     {"head_dim", Member<&ModelConfiguration::head_dimension>},
     {"hidden_act", Member<&ModelConfiguration::activation>},
     {"hidden_size", Member<&ModelConfiguration::hidden_size>},
     {"initializer_range", Member<&ModelConfiguration::initializer_range>, true},
-    {"intermediate_size", Member<&ModelConfiguration::ffn_hidden_size>},
     {"max_position_embeddings", Member<&ModelConfiguration::maximum_positions>},
     {"num_attention_heads", Member<&ModelConfiguration::attention_heads>},
     {"num_hidden_layers", Member<&ModelConfiguration::layers>},
@@ -64,6 +89,22 @@ inline constexpr std::array kDecoderFields = std::to_array<ConfigField>({
     {"tie_word_embeddings", Member<&ModelConfiguration::tied_embeddings>},
     {"use_cache", Always<true>, true},
     {"vocab_size", Member<&ModelConfiguration::vocabulary_size>},
+});
+
+inline constexpr auto kDecoderFields = ConcatenateFields(
+    kDecoderFieldsWithoutFfn,
+    std::to_array<ConfigField>({{"intermediate_size", Member<&ModelConfiguration::ffn_hidden_size>}}));
+
+// What Qwen's families with experts have besides.
+inline constexpr std::array kQwenExpertsFields = std::to_array<ConfigField>({
+    {"decoder_sparse_step", Always<1>, true},
+    {"mlp_only_layers", DenseLayers},
+    {"moe_intermediate_size", ExpertFfn},
+    {"norm_topk_prob", NormalizedWeights, true},
+    {"num_experts", Experts<&ExpertsConfiguration::count>},
+    {"num_experts_per_tok", Experts<&ExpertsConfiguration::active>},
+    {"output_router_logits", Always<false>, true},
+    {"router_aux_loss_coef", AuxiliaryLoss, true},
 });
 
 // Qwen's configurations have a window that is switched off.

@@ -6,8 +6,8 @@
 namespace slipway::engine {
 namespace {
 
-constexpr auto kRules =
-    Concatenate(kEmbeddingRules, kAttentionRules, kQkvBiasRules, kGatedMlpRules, kLinearBiasRules, kHeadRules);
+constexpr auto kLayerRules =
+    Concatenate(kAttentionRules, kQkvBiasRules, kMlpNormRules, kGatedMlpRules, kLinearBiasRules);
 
 constexpr auto kFields =
     ConcatenateFields(kDecoderFields, std::to_array<ConfigField>({
@@ -17,7 +17,9 @@ constexpr auto kFields =
                                       }));
 
 // Hugging Face's attention_bias covers the output projection too.
-int Fit(const ModelConfiguration& c) { return !c.qk_norm && c.qkv_bias == c.linear_bias && !c.sliding_window ? 2 : 0; }
+int Fit(const ModelConfiguration& c) {
+  return IsPlainDecoder(c) && !c.qk_norm && c.qkv_bias == c.linear_bias && !c.sliding_window ? 2 : 0;
+}
 
 }  // namespace
 
@@ -25,7 +27,7 @@ const Architecture kLlama = {
     .name = "LlamaForCausalLM",
     .model_type = "llama",
     .summary = "Llama 2, 3, 3.1 to 3.3 and models of the same shape",
-    .rules = kRules,
+    .blocks = kDecoderBlocks<kLayerRules>,
     .fields = kFields,
     .fit = Fit,
 };

@@ -7,13 +7,13 @@
 namespace slipway::engine {
 namespace {
 
-constexpr auto kRules = Concatenate(kEmbeddingRules, kAttentionRules, kGatedMlpRules, kHeadRules);
+constexpr auto kLayerRules = Concatenate(kAttentionRules, kMlpNormRules, kGatedMlpRules);
 
 // null has to be said: what transformers assumes otherwise is a window of 4096.
 constexpr auto kFields =
     ConcatenateFields(kDecoderFields, std::to_array<ConfigField>({{"sliding_window", SlidingWindow}}));
 
-int Fit(const ModelConfiguration& c) { return !c.qk_norm && !c.qkv_bias && !c.linear_bias ? 1 : 0; }
+int Fit(const ModelConfiguration& c) { return IsPlainDecoder(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias ? 1 : 0; }
 
 }  // namespace
 
@@ -21,7 +21,7 @@ const Architecture kMistral = {
     .name = "MistralForCausalLM",
     .model_type = "mistral",
     .summary = "Mistral 7B, Nemo, Small and Large (dense); name it with --architecture",
-    .rules = kRules,
+    .blocks = kDecoderBlocks<kLayerRules>,
     .fields = kFields,
     .fit = Fit,
 };

@@ -6,11 +6,11 @@
 namespace slipway::engine {
 namespace {
 
-constexpr auto kRules = Concatenate(kEmbeddingRules, kAttentionRules, kQkvBiasRules, kGatedMlpRules, kHeadRules);
+constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkvBiasRules, kMlpNormRules, kGatedMlpRules);
 
 constexpr auto kFields = ConcatenateFields(kDecoderFields, kNoWindowFields);
 
-int Fit(const ModelConfiguration& c) { return c.qkv_bias && !c.linear_bias && !c.qk_norm && !c.sliding_window ? 3 : 0; }
+int Fit(const ModelConfiguration& c) { return IsPlainDecoder(c) && c.qkv_bias && !c.linear_bias && !c.qk_norm && !c.sliding_window ? 3 : 0; }
 
 }  // namespace
 
@@ -18,7 +18,7 @@ const Architecture kQwen2 = {
     .name = "Qwen2ForCausalLM",
     .model_type = "qwen2",
     .summary = "Qwen2 and Qwen2.5, dense",
-    .rules = kRules,
+    .blocks = kDecoderBlocks<kLayerRules>,
     .fields = kFields,
     .fit = Fit,
 };

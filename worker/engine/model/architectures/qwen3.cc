@@ -6,13 +6,13 @@
 namespace slipway::engine {
 namespace {
 
-constexpr auto kRules = Concatenate(kEmbeddingRules, kAttentionRules, kQkNormRules, kGatedMlpRules, kHeadRules);
+constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkNormRules, kMlpNormRules, kGatedMlpRules);
 
 constexpr auto kFields =
     ConcatenateFields(kDecoderFields, kNoWindowFields,
                       std::to_array<ConfigField>({{"attention_bias", Member<&ModelConfiguration::qkv_bias>}}));
 
-int Fit(const ModelConfiguration& c) { return c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 4 : 0; }
+int Fit(const ModelConfiguration& c) { return IsPlainDecoder(c) && c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 4 : 0; }
 
 }  // namespace
 
@@ -20,7 +20,7 @@ const Architecture kQwen3 = {
     .name = "Qwen3ForCausalLM",
     .model_type = "qwen3",
     .summary = "Qwen3, dense",
-    .rules = kRules,
+    .blocks = kDecoderBlocks<kLayerRules>,
     .fields = kFields,
     .fit = Fit,
 };
