@@ -138,8 +138,8 @@ void ReadPositions(JsonFields& fields, StatedConfiguration& stated) {
 void ReadYarn(JsonFields& fields, StatedConfiguration& stated) {
   if (stated.position_embedding == "yarn") {
     stated.yarn = {.factor = fields.Number({"yarn_rotary_scaling_factor", "rotary_scaling_factor"}),
-                   .original_positions = fields.Number(
-                       {"yarn_original_max_position_embeddings", "original_max_position_embeddings"}),
+                   .original_positions =
+                       fields.Number({"yarn_original_max_position_embeddings", "original_max_position_embeddings"}),
                    .beta_fast = fields.Number({"yarn_beta_fast", "beta_fast"}),
                    .beta_slow = fields.Number({"yarn_beta_slow", "beta_slow"}),
                    .mscale = fields.Number({"yarn_mscale", "mscale"}),
@@ -259,8 +259,8 @@ absl::Status ReadLayerKinds(JsonFields& fields, StatedConfiguration& stated) {
   std::vector<LayerKind> kinds(layers);
   if (frequency->is_number_integer() && frequency->get<std::int64_t>() > 0) {
     for (std::size_t layer = 0; layer < layers; ++layer) {
-      kinds[layer].feed = static_cast<std::int64_t>(layer) % frequency->get<std::int64_t>() == 0 ? Feed::kExperts
-                                                                                                  : Feed::kDense;
+      kinds[layer].feed =
+          static_cast<std::int64_t>(layer) % frequency->get<std::int64_t>() == 0 ? Feed::kExperts : Feed::kDense;
     }
   } else if (frequency->is_array() && frequency->size() == layers && std::ranges::all_of(*frequency, is_flag)) {
     for (std::size_t layer = 0; layer < layers; ++layer) {

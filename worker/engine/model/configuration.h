@@ -99,7 +99,7 @@ struct ModelConfiguration {
   bool latent_attention = false;
   double rotary_base = 10000.0;
   double rotary_percent = 1.0;
-  std::string position_embedding = "rope";  // rope, yarn, learned_absolute, none
+  std::string position_embedding = "rope";     // rope, yarn, learned_absolute, none
   std::optional<double> llama3_rope_factor;    // use_rope_scaling
   std::optional<double> linear_rope_factor;    // seq_len_interpolation_factor
   std::optional<std::int64_t> sliding_window;  // Hugging Face's count: left + 1

@@ -1,72 +1,61 @@
 #include "worker/engine/model/identify.h"
 
 #include <algorithm>
-#include <cstdint>
+#include <cstddef>
+#include <map>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "common/error.h"
+#include "worker/engine/model/rule_instances.h"
 
 namespace slipway::engine {
 namespace {
 
 constexpr std::size_t kExamples = 3;
 
-// How the names of a checkpoint relate to a family's.
+// How the weights of a checkpoint relate to a family's.
 struct Match {
   const Architecture* architecture = nullptr;
-  std::int64_t unknown = 0;  // tensors
-  std::vector<std::string> unknown_examples = {};
-  std::int64_t missing = 0;  // rules without any tensor
+  std::vector<std::string> unknown;  // patterns
+  std::vector<std::string> missing;
+  [[nodiscard]] std::pair<std::size_t, std::size_t> distance() const { return {unknown.size(), missing.size()}; }
 };
 
-struct Occurrence {
-  std::int64_t count = 0;
-  std::string example;
-};
-using Patterns = std::map<std::string, Occurrence, std::less<>>;
-
-Patterns PatternsOf(const std::map<std::string, CanonicalTensor>& tensors) {
-  Patterns patterns;
-  for (const auto& [name, tensor] : tensors) {
-    Occurrence& occurrence = patterns[PatternOf(name)];
-    if (occurrence.count++ == 0) {
-      occurrence.example = name;
-    }
+// Of each pattern of rules, whether the model should have it.
+std::map<std::string, bool, std::less<>> Expectations(const Architecture& architecture,
+                                                      const ModelConfiguration& configuration) {
+  std::map<std::string, bool, std::less<>> expected;
+  for (const RuleInstance& instance : InstancesOf(architecture, configuration)) {
+    expected[PatternOf(*instance.block, *instance.rule)] = true;
   }
-  return patterns;
+  return expected;
 }
 
-Match MatchTo(const Architecture& architecture, const Patterns& patterns) {
-  Match match{.architecture = &architecture};
-  for (const auto& [pattern, occurrence] : patterns) {
-    if (std::ranges::find(architecture.rules, std::string_view(pattern), &TensorRule::source) !=
-        architecture.rules.end()) {
-      continue;
-    }
-    match.unknown += occurrence.count;
-    if (match.unknown_examples.size() < kExamples) {
-      match.unknown_examples.push_back(occurrence.example);
+Match MatchTo(const Architecture& architecture, const ModelConfiguration& configuration) {
+  Match match{.architecture = &architecture, .unknown = {}, .missing = {}};
+  const auto expected = Expectations(architecture, configuration);
+  for (const std::string& pattern : configuration.patterns) {
+    if (!expected.contains(pattern)) {
+      match.unknown.push_back(pattern);
     }
   }
-  match.missing = std::ranges::count_if(architecture.rules, [&](const TensorRule& rule) {
-    return rule.presence == Presence::kRequired && patterns.find(rule.source) == patterns.end();
-  });
+  for (const auto& [pattern, is_expected] : expected) {
+    if (!configuration.Has(pattern)) {
+      match.missing.push_back(pattern);
+    }
+  }
   return match;
 }
 
-Match Nearest(const Patterns& patterns) {
-  Match nearest;
-  for (const Architecture* architecture : Architectures()) {
-    Match match = MatchTo(*architecture, patterns);
-    const auto distance = [](const Match& m) { return std::pair(m.missing, m.unknown); };
-    if (nearest.architecture == nullptr || distance(match) < distance(nearest)) {
-      nearest = std::move(match);
-    }
-  }
-  return nearest;
+std::string Examples(const std::vector<std::string>& patterns) {
+  const std::size_t shown = std::min(kExamples, patterns.size());
+  return fmt::format("{}{}", fmt::join(patterns.begin(), patterns.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+                     patterns.size() > shown ? fmt::format(" and {} more", patterns.size() - shown) : "");
 }
 
 std::string Names() {
@@ -81,6 +70,17 @@ absl::Status Unsupported(std::string_view what) {
   return Error(Reason::kArchitectureUnsupported, fmt::format("{}; supported are {}", what, Names()));
 }
 
+// What a person needs to see why a configuration is not of a family.
+std::string Summary(const ModelConfiguration& c) {
+  const auto word = [](bool has) { return has ? "with" : "without"; };
+  return fmt::format(
+      "{} {}, {} activation, {} experts, {} latent attention, {} norms of queries and keys, {} bias in q, k and v, {} "
+      "bias in linear layers, {} a sliding window",
+      c.normalization, c.gated ? "and gated MLPs" : "and ungated MLPs", c.activation, word(c.experts.count.has_value()),
+      word(c.latent_attention), word(c.qk_norm), word(c.qkv_bias), word(c.linear_bias),
+      word(c.sliding_window.has_value()));
+}
+
 absl::StatusOr<const Architecture*> Named(const ModelConfiguration& configuration, const std::string& name,
                                           std::string_view origin) {
   const Architecture* architecture = FindArchitecture(name);
@@ -88,18 +88,66 @@ absl::StatusOr<const Architecture*> Named(const ModelConfiguration& configuratio
     return Unsupported(fmt::format("{} names {}", origin, name));
   }
   if (architecture->fit(configuration) == 0) {
-    const auto word = [](bool has) { return has ? "with" : "without"; };
-    return Error(
-        Reason::kArchitectureUnsupported,
-        fmt::format("{} names {}, but the model is one {} norms of queries and keys, {} bias in q, k and v, {} "
-                    "bias in linear layers, {} a sliding window",
-                    origin, name, word(configuration.qk_norm), word(configuration.qkv_bias),
-                    word(configuration.linear_bias), word(configuration.sliding_window.has_value())));
+    return Error(Reason::kArchitectureUnsupported,
+                 fmt::format("{} names {}, but the model is one with {}", origin, name, Summary(configuration)));
   }
   return architecture;
 }
 
-// The class that a config.json names, or empty.
+// The family whose weights come nearest; of those that come equally near, the one that fits best.
+Match Nearest(const ModelConfiguration& configuration, bool must_fit) {
+  Match nearest;
+  for (const Architecture* architecture : Architectures()) {
+    const int fit = architecture->fit(configuration);
+    if (must_fit && fit == 0) {
+      continue;
+    }
+    Match match = MatchTo(*architecture, configuration);
+    const auto better = [&] {
+      return match.distance() < nearest.distance() ||
+             (match.distance() == nearest.distance() && fit > nearest.architecture->fit(configuration));
+    };
+    if (nearest.architecture == nullptr || better()) {
+      nearest = std::move(match);
+    }
+  }
+  return nearest;
+}
+
+absl::Status NoFamily(const ModelConfiguration& configuration, const std::vector<std::string>& facts = {}) {
+  const Match nearest = Nearest(configuration, /*must_fit=*/false);
+  std::string what = fmt::format("the model is of no supported family; {} comes nearest", nearest.architecture->name);
+  if (!nearest.unknown.empty()) {
+    what += fmt::format(", which does not have {}", Examples(nearest.unknown));
+  }
+  if (!nearest.missing.empty()) {
+    what += fmt::format("{} has {}, which the checkpoint lacks", nearest.unknown.empty() ? ", which" : " but",
+                        Examples(nearest.missing));
+  }
+  if (nearest.unknown.empty() && nearest.missing.empty()) {
+    what += fmt::format("; the model is one with {}", Summary(configuration));
+  }
+  if (!facts.empty()) {
+    what += fmt::format("; the configuration says: {}", fmt::join(facts, ", "));
+  }
+  return Error(Reason::kArchitectureUnsupported, fmt::format("{}; supported are {}", what, Names()),
+               {.tensor = nearest.unknown.empty() ? "" : nearest.unknown.front()});
+}
+
+// Other families that would do as well.
+std::vector<std::string_view> Equals(const Match& chosen, const ModelConfiguration& configuration) {
+  std::vector<std::string_view> equals;
+  for (const Architecture* architecture : Architectures()) {
+    if (architecture != chosen.architecture && architecture->fit(configuration) > 0 &&
+        MatchTo(*architecture, configuration).distance() == chosen.distance()) {
+      equals.push_back(architecture->name);
+    }
+  }
+  return equals;
+}
+
+}  // namespace
+
 std::string ClassOf(const nlohmann::json& hf_config) {
   if (!hf_config.is_object()) {
     return {};
@@ -116,45 +164,28 @@ std::string ClassOf(const nlohmann::json& hf_config) {
   return {};
 }
 
-}  // namespace
-
-absl::Status CheckStructure(const std::map<std::string, CanonicalTensor>& tensors,
-                            const std::vector<std::string>& unsupported) {
-  const Match nearest = Nearest(PatternsOf(tensors));
-  if (unsupported.empty() && (nearest.unknown == 0 || nearest.missing == 0)) {
-    return absl::OkStatus();
-  }
-  std::string what = fmt::format("the model is of no supported family; {} comes nearest", nearest.architecture->name);
-  if (nearest.unknown > 0) {
-    what += fmt::format(", which does not have {}{} ({} tensors in all)", fmt::join(nearest.unknown_examples, ", "),
-                        nearest.unknown > static_cast<std::int64_t>(nearest.unknown_examples.size()) ? ", ..." : "",
-                        nearest.unknown);
-  }
-  if (!unsupported.empty()) {
-    what += fmt::format("; the configuration says: {}", fmt::join(unsupported, ", "));
-  }
-  return Error(Reason::kArchitectureUnsupported, what,
-               {.tensor = nearest.unknown > 0 ? nearest.unknown_examples.front() : ""});
-}
-
 absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration& configuration,
-                                                       const std::string& named, const nlohmann::json& hf_config) {
-  if (configuration.normalization != "RMSNorm" || !configuration.gated || configuration.activation != "silu") {
-    return Unsupported(fmt::format("the model has {} and {} layers", configuration.normalization,
-                                   configuration.gated ? configuration.activation : "ungated"));
-  }
+                                                       const std::string& named, const nlohmann::json& hf_config,
+                                                       std::vector<std::string>& notes) {
   if (!named.empty()) {
     return Named(configuration, named, "--architecture");
   }
   if (const std::string of_config = ClassOf(hf_config); !of_config.empty()) {
     return Named(configuration, of_config, "config.json of --hf-config");
   }
-  const auto fit = [&](const Architecture* architecture) { return architecture->fit(configuration); };
-  const Architecture* best = *std::ranges::max_element(Architectures(), {}, fit);
-  if (best->fit(configuration) == 0) {
-    return Unsupported("no family has this combination of biases, norms of queries and keys, and sliding window");
+  const Match best = Nearest(configuration, /*must_fit=*/true);
+  if (best.architecture == nullptr || (!best.unknown.empty() && !best.missing.empty())) {
+    return NoFamily(configuration);
   }
-  return best;
+  if (const auto equals = Equals(best, configuration); !equals.empty()) {
+    notes.push_back(fmt::format("nothing in the checkpoint tells {} from {}: {} is taken; --architecture names another",
+                                best.architecture->name, fmt::join(equals, ", "), best.architecture->name));
+  }
+  return best.architecture;
+}
+
+absl::Status RefuseFacts(const std::vector<std::string>& facts, const ModelConfiguration& configuration) {
+  return facts.empty() ? absl::OkStatus() : NoFamily(configuration, facts);
 }
 
 }  // namespace slipway::engine

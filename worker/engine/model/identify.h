@@ -1,26 +1,27 @@
 // Which family a model belongs to, and the refusal of what belongs to none.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/model/model.h"
 
 namespace slipway::engine {
 
-// ARCHITECTURE_UNSUPPORTED where `unsupported` facts are known, or where some tensors are unknown to the family that
-// comes nearest while others that it needs are missing altogether. (Only one of the two is a damaged checkpoint of that
-// family: TENSOR_UNKNOWN or TENSOR_MISSING, found when the plan is built.)
-absl::Status CheckStructure(const std::map<std::string, CanonicalTensor>& tensors,
-                            const std::vector<std::string>& unsupported);
+// The class that a config.json names, or empty.
+std::string ClassOf(const nlohmann::json& hf_config);
 
-// The family `named` (by --architecture), else the one of `hf_config`, else the best fit. ARCHITECTURE_UNSUPPORTED
-// where there is none, or where the configuration contradicts the name.
+// The family `named` (by --architecture), else the one of `hf_config`, else the one whose tensors are the checkpoint's;
+// of several such the best fit, with a note. ARCHITECTURE_UNSUPPORTED where there is none, naming the nearest and what
+// does not match, or where the configuration contradicts the name. (A checkpoint that only lacks tensors, or only has
+// too many, is a damaged one of that family: found when the plan is built.)
 absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration& configuration,
-                                                       const std::string& named, const nlohmann::json& hf_config);
+                                                       const std::string& named, const nlohmann::json& hf_config,
+                                                       std::vector<std::string>& notes);
+
+// ARCHITECTURE_UNSUPPORTED for facts that no family has.
+absl::Status RefuseFacts(const std::vector<std::string>& facts, const ModelConfiguration& configuration);
 
 }  // namespace slipway::engine

@@ -47,14 +47,19 @@ absl::StatusOr<Model> LearnModel(const Checkpoint& checkpoint, const std::map<st
   }
   std::vector<std::string> unsupported = arguments.unsupported;
   unsupported.insert(unsupported.end(), hf_config.unsupported.begin(), hf_config.unsupported.end());
-  SLIPWAY_RETURN_IF_ERROR(CheckStructure(tensors, unsupported));
   if (model.hf_config.is_null() && (checkpoint.arguments == nullptr || checkpoint.arguments->empty())) {
     return Error(Reason::kConfigurationInvalid,
                  "the checkpoint has no training arguments: give the model's Hugging Face directory with --hf-config");
   }
-  SLIPWAY_ASSIGN_OR_RETURN(model.configuration, ResolveConfiguration(arguments, hf_config, tensors, model.notes));
+  const Architecture* const of_config =
+      FindArchitecture(options.architecture.empty() ? ClassOf(model.hf_config) : options.architecture);
+  SLIPWAY_ASSIGN_OR_RETURN(
+      model.configuration,
+      ResolveConfiguration(arguments, hf_config, of_config != nullptr && of_config->beyond_arguments, tensors,
+                           model.notes));
+  SLIPWAY_RETURN_IF_ERROR(RefuseFacts(unsupported, model.configuration));
   SLIPWAY_ASSIGN_OR_RETURN(model.architecture,
-                           ChooseArchitecture(model.configuration, options.architecture, model.hf_config));
+                           ChooseArchitecture(model.configuration, options.architecture, model.hf_config, model.notes));
   return model;
 }
 

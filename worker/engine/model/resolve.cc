@@ -1,7 +1,6 @@
 #include "worker/engine/model/resolve.h"
 
 #include <algorithm>
-#include <charconv>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -9,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/model/derive.h"
 
 namespace slipway::engine {
 namespace {
@@ -20,11 +20,21 @@ using Notes = std::vector<std::string>;
 constexpr std::int64_t kMaximumLayers = 1 << 16;
 constexpr std::int64_t kMaximumHeads = 1 << 16;
 constexpr std::int64_t kMaximumHeadDimension = 1 << 16;
+constexpr const char* kEmbedding = "embedding.word_embeddings.weight";
 
+// A setting by its name in Megatron's arguments; in a group (experts, latent attention, ...) or not.
 template <typename Value>
 struct Field {
   std::string_view name;
   std::optional<Value> Stated::*member;
+  [[nodiscard]] std::optional<Value>& Of(Stated& stated) const { return stated.*member; }
+};
+template <typename Group, typename Value>
+struct GroupField {
+  std::string_view name;
+  Group Stated::*group;
+  std::optional<Value> Group::*member;
+  [[nodiscard]] std::optional<Value>& Of(Stated& stated) const { return stated.*group.*member; }
 };
 
 // What must be the same wherever it is stated.
@@ -37,19 +47,50 @@ constexpr auto kSizes = std::to_array<Field<std::int64_t>>({
     {"kv_channels", &Stated::head_dimension},
 });
 
-// What the arguments know better.
+// What one of the two knows better.
 constexpr auto kSettings = std::make_tuple(
     Field<std::int64_t>{"max_position_embeddings", &Stated::maximum_positions},
     Field<double>{"layernorm_epsilon", &Stated::norm_epsilon},
     Field<bool>{"apply_layernorm_1p", &Stated::zero_centered_gamma},
     Field<bool>{"share_embeddings_and_output_weights", &Stated::tied_embeddings}, Field<bool>{"swiglu", &Stated::gated},
     Field<std::string>{"activation", &Stated::activation}, Field<std::string>{"normalization", &Stated::normalization},
-    Field<bool>{"add_qkv_bias", &Stated::qkv_bias}, Field<bool>{"add_bias_linear", &Stated::linear_bias},
-    Field<bool>{"qk_layernorm", &Stated::qk_norm}, Field<double>{"rotary_base", &Stated::rotary_base},
+    Field<double>{"rotary_base", &Stated::rotary_base}, Field<double>{"rotary_percent", &Stated::rotary_percent},
     Field<double>{"rope_scaling_factor", &Stated::llama3_rope_factor},
     Field<double>{"rotary_seq_len_interpolation_factor", &Stated::linear_rope_factor},
     Field<std::int64_t>{"window_size", &Stated::sliding_window},
     Field<double>{"init_method_std", &Stated::initializer_range});
+
+using Experts = ExpertsConfiguration;
+using Latent = LatentAttentionConfiguration;
+using Linear = LinearAttentionConfiguration;
+using Mamba = MambaConfiguration;
+constexpr auto kGroupSettings = std::make_tuple(
+    GroupField<Experts, std::int64_t>{"num_experts", &Stated::experts, &Experts::count},
+    GroupField<Experts, std::int64_t>{"moe_router_topk", &Stated::experts, &Experts::active},
+    GroupField<Experts, std::int64_t>{"moe_ffn_hidden_size", &Stated::experts, &Experts::ffn_hidden_size},
+    GroupField<Experts, std::int64_t>{"moe_shared_expert_intermediate_size", &Stated::experts,
+                                      &Experts::shared_ffn_hidden_size},
+    GroupField<Experts, std::int64_t>{"moe_latent_size", &Stated::experts, &Experts::latent_size},
+    GroupField<Experts, std::int64_t>{"moe_router_num_groups", &Stated::experts, &Experts::groups},
+    GroupField<Experts, std::int64_t>{"moe_router_group_topk", &Stated::experts, &Experts::active_groups},
+    GroupField<Experts, std::string>{"moe_router_score_function", &Stated::experts, &Experts::score_function},
+    GroupField<Experts, double>{"moe_router_topk_scaling_factor", &Stated::experts, &Experts::scaling},
+    GroupField<Latent, std::int64_t>{"q_lora_rank", &Stated::latent, &Latent::query_rank},
+    GroupField<Latent, std::int64_t>{"kv_lora_rank", &Stated::latent, &Latent::key_value_rank},
+    GroupField<Latent, std::int64_t>{"qk_head_dim", &Stated::latent, &Latent::nope_dimension},
+    GroupField<Latent, std::int64_t>{"qk_pos_emb_head_dim", &Stated::latent, &Latent::rope_dimension},
+    GroupField<Latent, std::int64_t>{"v_head_dim", &Stated::latent, &Latent::value_dimension},
+    GroupField<Linear, std::int64_t>{"linear_num_key_heads", &Stated::linear_attention, &Linear::key_heads},
+    GroupField<Linear, std::int64_t>{"linear_num_value_heads", &Stated::linear_attention, &Linear::value_heads},
+    GroupField<Linear, std::int64_t>{"linear_key_head_dim", &Stated::linear_attention, &Linear::key_dimension},
+    GroupField<Linear, std::int64_t>{"linear_value_head_dim", &Stated::linear_attention, &Linear::value_dimension},
+    GroupField<Linear, std::int64_t>{"linear_conv_kernel_dim", &Stated::linear_attention, &Linear::kernel},
+    GroupField<Mamba, std::int64_t>{"mamba_num_heads", &Stated::mamba, &Mamba::heads},
+    GroupField<Mamba, std::int64_t>{"mamba_head_dim", &Stated::mamba, &Mamba::head_dimension},
+    GroupField<Mamba, std::int64_t>{"mamba_num_groups", &Stated::mamba, &Mamba::groups},
+    GroupField<Mamba, std::int64_t>{"mamba_state_dim", &Stated::mamba, &Mamba::state_dimension},
+    GroupField<Mamba, std::int64_t>{"mamba_conv_kernel", &Stated::mamba, &Mamba::kernel},
+    GroupField<Mamba, std::int64_t>{"mamba_chunk_size", &Stated::mamba, &Mamba::chunk});
 
 // FP32 is what the model computes in: 1e-05 and 9.999999747378752e-06 are one epsilon.
 template <typename Value>
@@ -61,24 +102,24 @@ bool Same(const Value& a, const Value& b) {
   }
 }
 
-template <typename Value>
-void MergeSetting(const Field<Value>& field, const Stated& hf_config, Stated& merged, Notes& notes) {
-  const std::optional<Value>& theirs = hf_config.*field.member;
-  std::optional<Value>& ours = merged.*field.member;
+// Where both speak, one is followed and the difference noted.
+template <typename SettingField>
+void MergeSetting(const SettingField& field, Stated& hf_config, bool config_wins, Stated& merged, Notes& notes) {
+  const auto& theirs = field.Of(hf_config);
+  auto& ours = field.Of(merged);
   if (!theirs) {
     return;
   }
-  if (!ours) {
-    ours = theirs;
-  } else if (Same(*ours, *theirs)) {
+  if (ours && !Same(*ours, *theirs)) {
+    notes.push_back(fmt::format("{}: the training arguments say {}, --hf-config says {}; the {} followed", field.name,
+                                *ours, *theirs, config_wins ? "latter is" : "arguments are"));
+  }
+  if (!ours || config_wins || Same(*ours, *theirs)) {
     ours = theirs;  // as the user spells it
-  } else {
-    notes.push_back(fmt::format("{}: the training arguments say {}, --hf-config says {}; the arguments are followed",
-                                field.name, *ours, *theirs));
   }
 }
 
-absl::StatusOr<Stated> Merge(const Stated& arguments, const Stated& hf_config, Notes& notes) {
+absl::StatusOr<Stated> Merge(const Stated& arguments, Stated hf_config, bool config_wins, Notes& notes) {
   Stated merged = arguments;
   for (const auto& [name, member] : kSizes) {
     const auto& theirs = hf_config.*member;
@@ -91,7 +132,9 @@ absl::StatusOr<Stated> Merge(const Stated& arguments, const Stated& hf_config, N
       merged.*member = theirs;
     }
   }
-  std::apply([&](const auto&... fields) { (MergeSetting(fields, hf_config, merged, notes), ...); }, kSettings);
+  const auto merge = [&](const auto&... fields) { (MergeSetting(fields, hf_config, config_wins, merged, notes), ...); };
+  std::apply(merge, kSettings);
+  std::apply(merge, kGroupSettings);
   // Models round their vocabulary up; arguments have the tokenizer's size.
   if (hf_config.vocabulary_size) {
     merged.vocabulary_size = hf_config.vocabulary_size;
@@ -100,81 +143,6 @@ absl::StatusOr<Stated> Merge(const Stated& arguments, const Stated& hf_config, N
     merged.parameters_dtype = hf_config.parameters_dtype;
   }
   return merged;
-}
-
-// What tensors tell. Layer 0 stands for all of them; differences between layers show when the plan is built.
-class Shapes {
- public:
-  explicit Shapes(const Tensors& tensors) : tensors_(tensors) {}
-
-  [[nodiscard]] bool Has(const std::string& name) const { return tensors_.contains(name); }
-  // The extent of `axis`, or nullopt where there is no such tensor or axis.
-  [[nodiscard]] std::optional<std::int64_t> Extent(const std::string& name, std::size_t axis) const {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() || axis >= found->second.shape.size() ? std::nullopt
-                                                                         : std::optional(found->second.shape[axis]);
-  }
-  [[nodiscard]] std::optional<DType> Type(const std::string& name) const {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? std::nullopt : std::optional(found->second.dtype);
-  }
-  [[nodiscard]] std::int64_t Layers() const;
-
- private:
-  const Tensors& tensors_;
-};
-
-std::int64_t Shapes::Layers() const {
-  constexpr std::string_view kPrefix = "decoder.layers.";
-  std::int64_t layers = 0;
-  for (auto at = tensors_.lower_bound(std::string(kPrefix)); at != tensors_.end() && at->first.starts_with(kPrefix);
-       ++at) {
-    std::int64_t layer = 0;
-    const char* first = at->first.data() + kPrefix.size();
-    if (std::from_chars(first, at->first.data() + at->first.size(), layer).ec == std::errc() &&
-        layer < kMaximumLayers) {
-      layers = std::max(layers, layer + 1);
-    }
-  }
-  return layers;
-}
-
-constexpr const char* kEmbedding = "embedding.word_embeddings.weight";
-constexpr const char* kQkv = "decoder.layers.0.self_attention.linear_qkv.weight";
-constexpr const char* kProjection = "decoder.layers.0.self_attention.linear_proj.weight";
-constexpr const char* kFc1 = "decoder.layers.0.mlp.linear_fc1.weight";
-constexpr const char* kFc2 = "decoder.layers.0.mlp.linear_fc2.weight";
-
-void DeriveSizes(const Shapes& shapes, Stated& stated) {
-  const auto fill = [](std::optional<std::int64_t>& value, std::optional<std::int64_t> evidence) {
-    value = value ? value : evidence;
-  };
-  fill(stated.layers, shapes.Layers());
-  fill(stated.hidden_size, shapes.Extent(kEmbedding, 1));
-  fill(stated.ffn_hidden_size, shapes.Extent(kFc2, 1));
-  const std::int64_t heads = stated.attention_heads.value_or(0);
-  if (heads > 0) {
-    if (const auto columns = shapes.Extent(kProjection, 1)) {
-      fill(stated.head_dimension, *columns / heads);
-    }
-    if (const auto rows = shapes.Extent(kQkv, 0); rows && stated.head_dimension.value_or(0) > 0) {
-      fill(stated.query_groups, (*rows / *stated.head_dimension - heads) / 2);
-    }
-  }
-}
-
-void DeriveSwitches(const Shapes& shapes, Stated& stated) {
-  const auto fill = [](std::optional<bool>& value, bool evidence) { value = value ? value : evidence; };
-  fill(stated.tied_embeddings, !shapes.Has("output_layer.weight"));
-  fill(stated.qkv_bias, shapes.Has("decoder.layers.0.self_attention.linear_qkv.bias"));
-  fill(stated.linear_bias, shapes.Has("decoder.layers.0.mlp.linear_fc2.bias"));
-  fill(stated.qk_norm, shapes.Has("decoder.layers.0.self_attention.q_layernorm.weight"));
-  const auto rows = shapes.Extent(kFc1, 0);
-  const auto width = shapes.Extent(kFc2, 1);
-  fill(stated.gated, rows && width && *rows / 2 == *width && *rows % 2 == 0);
-  if (!stated.normalization) {
-    stated.normalization = shapes.Has("decoder.final_layernorm.bias") ? "LayerNorm" : "RMSNorm";
-  }
 }
 
 absl::Status CheckBounds(const ModelConfiguration& c) {
@@ -206,8 +174,8 @@ absl::Status CheckBounds(const ModelConfiguration& c) {
   return absl::OkStatus();
 }
 
-absl::Status SetVocabulary(const Shapes& shapes, const Stated& stated, ModelConfiguration& c, Notes& notes) {
-  c.padded_vocabulary_size = shapes.Extent(kEmbedding, 0).value_or(0);
+absl::Status SetVocabulary(const TensorEvidence& evidence, const Stated& stated, ModelConfiguration& c, Notes& notes) {
+  c.padded_vocabulary_size = evidence.Extent(kEmbedding, 0).value_or(0);
   c.vocabulary_size = stated.vocabulary_size.value_or(c.padded_vocabulary_size);
   if (c.vocabulary_size > c.padded_vocabulary_size && c.padded_vocabulary_size > 0) {
     return Error(Reason::kTensorShapeMismatch,
@@ -234,6 +202,8 @@ Value OrDefault(const std::optional<Value>& stated, Value fallback, std::string_
 void SetNumbers(const Stated& stated, ModelConfiguration& c, Notes& notes) {
   c.norm_epsilon = OrDefault(stated.norm_epsilon, c.norm_epsilon, "layernorm_epsilon", notes);
   c.rotary_base = OrDefault(stated.rotary_base, c.rotary_base, "rotary_base", notes);
+  c.rotary_percent = stated.rotary_percent.value_or(1.0);
+  c.position_embedding = stated.position_embedding.value_or("rope");
   c.maximum_positions = stated.maximum_positions.value_or(0);
   c.zero_centered_gamma = stated.zero_centered_gamma.value_or(false);
   c.initializer_range = stated.initializer_range;
@@ -243,18 +213,42 @@ void SetNumbers(const Stated& stated, ModelConfiguration& c, Notes& notes) {
   c.sliding_window = nonzero(stated.sliding_window);
 }
 
+// What the configuration says of layers, where it does and speaks of as many; else what their tensors show.
+void SetLayers(const TensorEvidence& evidence, const Stated& stated, ModelConfiguration& c) {
+  c.layers = stated.layers.value_or(0);
+  c.layer_kinds = evidence.layer_kinds();
+  if (stated.layer_kinds && std::cmp_equal(stated.layer_kinds->size(), c.layers)) {
+    c.layer_kinds = *stated.layer_kinds;
+    for (std::size_t layer = 0; layer < std::min(c.layer_kinds.size(), evidence.layer_kinds().size()); ++layer) {
+      // Experts' frequency says nothing of the mixers.
+      if (evidence.layer_kinds()[layer].mixer != Mixer::kNone && c.layer_kinds[layer].mixer == Mixer::kAttention) {
+        c.layer_kinds[layer].mixer = evidence.layer_kinds()[layer].mixer;
+      }
+    }
+  }
+  if (c.layers > 0 && c.layers <= kMaximumLayers) {
+    c.layer_kinds.resize(static_cast<std::size_t>(c.layers));
+  }
+  c.prediction_kinds = evidence.prediction_kinds();
+  const auto has_experts = [](LayerKind kind) { return kind.feed == Feed::kExperts; };
+  c.experts = stated.experts;
+  if (std::ranges::none_of(c.layer_kinds, has_experts) && std::ranges::none_of(c.prediction_kinds, has_experts)) {
+    c.experts = {};  // a config.json may have defaults for what the model has not
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments, const Stated& hf_config,
-                                                        const Tensors& tensors, Notes& notes) {
-  SLIPWAY_ASSIGN_OR_RETURN(Stated stated, Merge(arguments, hf_config, notes));
-  const Shapes shapes(tensors);
-  DeriveSizes(shapes, stated);
-  DeriveSwitches(shapes, stated);
+                                                        bool config_wins, const Tensors& tensors, Notes& notes) {
+  SLIPWAY_ASSIGN_OR_RETURN(Stated stated, Merge(arguments, hf_config, config_wins, notes));
+  const TensorEvidence evidence(tensors);
+  evidence.Complete(stated);
 
   ModelConfiguration c;
-  SLIPWAY_RETURN_IF_ERROR(SetVocabulary(shapes, stated, c, notes));
-  c.layers = stated.layers.value_or(0);
+  c.patterns = evidence.patterns();
+  SLIPWAY_RETURN_IF_ERROR(SetVocabulary(evidence, stated, c, notes));
+  SetLayers(evidence, stated, c);
   c.hidden_size = stated.hidden_size.value_or(0);
   c.ffn_hidden_size = stated.ffn_hidden_size.value_or(0);
   c.attention_heads = stated.attention_heads.value_or(0);
@@ -267,8 +261,13 @@ absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments,
   c.qkv_bias = *stated.qkv_bias;
   c.linear_bias = *stated.linear_bias;
   c.qk_norm = *stated.qk_norm;
+  c.latent_attention = *stated.latent_attention;
+  c.latent = stated.latent;
+  c.yarn = stated.yarn;
+  c.linear_attention = stated.linear_attention;
+  c.mamba = stated.mamba;
   SetNumbers(stated, c, notes);
-  c.parameters_dtype = stated.parameters_dtype.value_or(shapes.Type(kEmbedding).value_or(DType::kBF16));
+  c.parameters_dtype = stated.parameters_dtype.value_or(evidence.Type(kEmbedding).value_or(DType::kBF16));
   SLIPWAY_RETURN_IF_ERROR(CheckBounds(c));
   if (c.maximum_positions == 0) {
     return Error(Reason::kConfigurationInvalid, "max_position_embeddings is stated nowhere");

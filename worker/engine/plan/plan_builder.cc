@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/model/rule_instances.h"
 #include "worker/engine/plan/transforms.h"
 
 namespace slipway::engine {
@@ -52,14 +55,8 @@ class Builder {
       : checkpoint_(checkpoint), tensors_(tensors), model_(model), dtype_(dtype) {}
 
   absl::StatusOr<BuiltTensors> Build() {
-    const auto rules = model_.architecture->rules;
-    for (std::size_t begin = 0; begin < rules.size();) {
-      std::size_t end = begin + 1;
-      while (end < rules.size() && IsPerLayer(rules[begin].source) == IsPerLayer(rules[end].source)) {
-        ++end;
-      }
-      SLIPWAY_RETURN_IF_ERROR(ApplyGroup(rules.subspan(begin, end - begin)));
-      begin = end;
+    for (const RuleInstance& instance : InstancesOf(*model_.architecture, model_.configuration)) {
+      SLIPWAY_RETURN_IF_ERROR(IsStacked(*instance.rule) ? ApplyStacked(instance) : Apply(instance));
     }
     if (!missing_.empty()) {
       return missing_.Report(Reason::kTensorMissing,
@@ -70,33 +67,73 @@ class Builder {
   }
 
  private:
-  // Rules next to each other that all stand for layers, or all do not.
-  absl::Status ApplyGroup(std::span<const TensorRule> rules) {
-    const std::int64_t times = IsPerLayer(rules.front().source) ? model_.configuration.layers : 1;
-    for (std::int64_t layer = 0; layer < times; ++layer) {
-      for (const TensorRule& rule : rules) {
-        if (IsPresent(rule.presence, model_.configuration)) {
-          SLIPWAY_RETURN_IF_ERROR(Apply(rule, layer));
-        }
+  [[nodiscard]] std::int64_t ExpertsOf(const TensorRule& rule) const {
+    return IsPerExpert(rule.source) ? model_.configuration.experts.count.value_or(0) : 1;
+  }
+
+  // One source, its targets; or that for each expert.
+  absl::Status Apply(const RuleInstance& instance) {
+    const TensorRule& rule = *instance.rule;
+    for (std::int64_t expert = 0; expert < ExpertsOf(rule); ++expert) {
+      SLIPWAY_ASSIGN_OR_RETURN(const CanonicalTensor* source, Use(instance, expert));
+      if (source == nullptr) {
+        continue;
+      }
+      for (std::size_t target = 0; target < rule.targets.size(); ++target) {
+        SLIPWAY_ASSIGN_OR_RETURN(auto regions,
+                                 RegionsOf(*source, RowsOf(rule, target, model_.configuration), checkpoint_));
+        SLIPWAY_RETURN_IF_ERROR(Emit(instance, target, expert, *source, std::move(regions)));
+      }
+      if (rule.transform == Transform::kVocabulary) {
+        SLIPWAY_RETURN_IF_ERROR(NotePadding(*source));
       }
     }
     return absl::OkStatus();
   }
 
-  absl::Status Apply(const TensorRule& rule, std::int64_t layer) {
-    const std::string name = ForLayer(rule.source, layer);
+  // The experts' sources in one target (of each kind).
+  absl::Status ApplyStacked(const RuleInstance& instance) {
+    const TensorRule& rule = *instance.rule;
+    std::vector<std::vector<SourceRegion>> regions(rule.targets.size());
+    const CanonicalTensor* first = nullptr;
+    for (std::int64_t expert = 0; expert < ExpertsOf(rule); ++expert) {
+      SLIPWAY_ASSIGN_OR_RETURN(const CanonicalTensor* source, Use(instance, expert));
+      if (source == nullptr) {
+        continue;
+      }
+      first = first == nullptr ? source : first;
+      if (source->dtype != first->dtype) {
+        return Error(Reason::kCheckpointUnsupported,
+                     fmt::format("is of another dtype than {}, to which it is stacked", first->name),
+                     {.tensor = source->name});
+      }
+      for (std::size_t target = 0; target < rule.targets.size(); ++target) {
+        SLIPWAY_ASSIGN_OR_RETURN(auto more,
+                                 RegionsOf(*source, RowsOf(rule, target, model_.configuration), checkpoint_));
+        regions[target].insert(regions[target].end(), std::make_move_iterator(more.begin()),
+                               std::make_move_iterator(more.end()));
+      }
+    }
+    for (std::size_t target = 0; first != nullptr && target < rule.targets.size(); ++target) {
+      SLIPWAY_RETURN_IF_ERROR(Emit(instance, target, 0, *first, std::move(regions[target])));
+    }
+    return absl::OkStatus();
+  }
+
+  // The rule's canonical tensor, checked and marked as used; null where it is missing, which is noted.
+  absl::StatusOr<const CanonicalTensor*> Use(const RuleInstance& instance, std::int64_t expert) {
+    const std::string name = SourceName(instance, model_.configuration, expert);
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) {
       missing_.Add(name);
-      return absl::OkStatus();
+      return nullptr;
     }
-    ++used_;
-    const CanonicalTensor& source = found->second;
-    SLIPWAY_RETURN_IF_ERROR(CheckSource(source, SourceShape(rule, model_.configuration)));
-    for (std::size_t target = 0; target < rule.targets.size(); ++target) {
-      SLIPWAY_RETURN_IF_ERROR(Emit(rule, target, source, layer));
+    if (!used_.insert(&found->second).second) {
+      return Error(Reason::kInternal, fmt::format("two rules of {} claim it", model_.architecture->name),
+                   {.tensor = name});
     }
-    return rule.transform == Transform::kVocabulary ? NotePadding(source) : absl::OkStatus();
+    SLIPWAY_RETURN_IF_ERROR(CheckSource(found->second, SourceShape(*instance.rule, model_.configuration)));
+    return &found->second;
   }
 
   absl::Status CheckSource(const CanonicalTensor& source, const Shape& expected) const {
@@ -119,18 +156,24 @@ class Builder {
     return absl::OkStatus();
   }
 
-  absl::Status Emit(const TensorRule& rule, std::size_t target, const CanonicalTensor& source, std::int64_t layer) {
+  [[nodiscard]] bool AddsOne(Transform transform) const {
+    const bool stored_minus_one = model_.configuration.zero_centered_gamma;
+    return stored_minus_one && ((transform == Transform::kNorm && !model_.architecture->zero_centered_norms) ||
+                                transform == Transform::kPlainNorm);
+  }
+
+  absl::Status Emit(const RuleInstance& instance, std::size_t target, std::int64_t expert,
+                    const CanonicalTensor& source, std::vector<SourceRegion> regions) {
+    const TensorRule& rule = *instance.rule;
     OutputTensor output;
-    output.name = ForLayer(rule.targets[target].name, layer);
-    output.dtype = dtype_;
+    output.name = TargetName(instance, target, model_.configuration, expert);
+    output.dtype = rule.keeps_float32 && source.dtype == DType::kF32 ? DType::kF32 : dtype_;
     output.shape = TargetShape(rule.targets[target], model_.configuration);
-    const bool add_one = rule.transform == Transform::kNorm && model_.configuration.zero_centered_gamma &&
-                         !model_.architecture->zero_centered_norms;
-    output.transform = {.add_one = add_one, .from = source.dtype, .to = dtype_};
-    SLIPWAY_ASSIGN_OR_RETURN(output.regions,
-                             RegionsOf(source, RowsOf(rule, target, model_.configuration), checkpoint_));
+    output.transform = {.add_one = AddsOne(rule.transform), .from = source.dtype, .to = output.dtype};
+    output.regions = std::move(regions);
+    output.permutation = PermutationOf(rule.axes, output.shape);
     const auto elements = CheckedVolume(output.shape);
-    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(dtype_).bytes) : std::nullopt;
+    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
     if (!bytes) {
       return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = source.name});
     }
@@ -153,21 +196,17 @@ class Builder {
 
   // Every canonical tensor was asked for by a rule.
   [[nodiscard]] absl::Status CheckAllUsed() const {
-    if (used_ == static_cast<std::int64_t>(tensors_.size())) {
+    if (used_.size() == tensors_.size()) {
       return absl::OkStatus();
     }
     Offenders unknown;
-    std::string_view why;
+    std::string why;
     for (const auto& [name, tensor] : tensors_) {
-      const std::string pattern = PatternOf(name);
-      const auto rule = std::ranges::find(model_.architecture->rules, std::string_view(pattern), &TensorRule::source);
-      const bool known = rule != model_.architecture->rules.end();
-      if (known && IsPresent(rule->presence, model_.configuration) && IsLayerOfModel(*rule, name)) {
+      if (used_.contains(&tensor)) {
         continue;
       }
-      if (unknown.empty() && known) {
-        why = IsPresent(rule->presence, model_.configuration) ? "the configuration has fewer layers"
-                                                              : AbsenceOf(rule->presence);
+      if (unknown.empty()) {
+        why = WhyUnused(name);
       }
       unknown.Add(name);
     }
@@ -176,15 +215,22 @@ class Builder {
                                       why.empty() ? "" : ", for ", why));
   }
 
-  [[nodiscard]] bool IsLayerOfModel(const TensorRule& rule, const std::string& name) const {
-    if (!IsPerLayer(rule.source)) {
-      return true;
+  // Why a tensor that some rule speaks of is none of this model's; empty where no rule does.
+  [[nodiscard]] std::string WhyUnused(const std::string& name) const {
+    const std::string pattern = PatternOf(name);
+    for (const RuleBlock& block : model_.architecture->blocks) {
+      for (const TensorRule& rule : block.rules) {
+        if (PatternOf(block, rule) != pattern) {
+          continue;
+        }
+        if (!IsPresent(block, rule, model_.configuration)) {
+          return std::string(rule.presence.absence);
+        }
+        return rule.layers == Layers::kAll ? "the configuration has fewer layers"
+                                           : "the configuration has fewer layers or experts, or layers of another kind";
+      }
     }
-    const std::size_t at = rule.source.find(kLayerPlaceholder);
-    const std::string number = name.substr(at, name.find('.', at) - at);
-    // A number that is not in its shortest spelling is another name ("07").
-    return number.size() <= 9 && std::to_string(std::stoll(number)) == number &&
-           std::stoll(number) < model_.configuration.layers;
+    return {};
   }
 
   const Checkpoint& checkpoint_;
@@ -193,7 +239,7 @@ class Builder {
   const DType dtype_;
   BuiltTensors built_;
   Offenders missing_;
-  std::int64_t used_ = 0;
+  std::unordered_set<const CanonicalTensor*> used_;
 };
 
 }  // namespace

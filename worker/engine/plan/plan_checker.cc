@@ -10,6 +10,7 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/model/rule_instances.h"
 #include "worker/engine/plan/source_coverage.h"
 #include "worker/engine/write/safetensors.h"
 
@@ -27,17 +28,8 @@ class OutputCheck {
         return Error(Reason::kTensorDuplicated, "the plan produces it twice", {.tensor = tensor.name});
       }
     }
-    for (const TensorRule& rule : model_.architecture->rules) {
-      if (!IsPresent(rule.presence, model_.configuration)) {
-        continue;
-      }
-      const std::int64_t times = IsPerLayer(rule.source) ? model_.configuration.layers : 1;
-      for (const TargetRule& target : rule.targets) {
-        const Shape shape = TargetShape(target, model_.configuration);
-        for (std::int64_t layer = 0; layer < times; ++layer) {
-          SLIPWAY_RETURN_IF_ERROR(Expect(ForLayer(target.name, layer), shape));
-        }
-      }
+    for (const RuleInstance& instance : InstancesOf(*model_.architecture, model_.configuration)) {
+      SLIPWAY_RETURN_IF_ERROR(ExpectAll(instance));
     }
     return produced_.empty() ? absl::OkStatus()
                              : Error(Reason::kTensorUnknown,
@@ -46,6 +38,18 @@ class OutputCheck {
   }
 
  private:
+  absl::Status ExpectAll(const RuleInstance& instance) {
+    for (std::size_t target = 0; target < instance.rule->targets.size(); ++target) {
+      const TargetRule& rule = instance.rule->targets[target];
+      const Shape shape = TargetShape(rule, model_.configuration);
+      const std::int64_t times = IsPerExpert(rule.name) ? model_.configuration.experts.count.value_or(0) : 1;
+      for (std::int64_t expert = 0; expert < times; ++expert) {
+        SLIPWAY_RETURN_IF_ERROR(Expect(TargetName(instance, target, model_.configuration, expert), shape));
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Expect(const std::string& name, const Shape& shape) {
     const auto found = produced_.find(name);
     if (found == produced_.end()) {

@@ -1,4 +1,5 @@
-// The model families, one table each; static storage. To add one: its table file, a declaration and a place in the list.
+// The model families, one table each; static storage. To add one: its table file, a declaration and a place in the
+// list.
 #pragma once
 
 #include <array>
@@ -16,7 +17,6 @@ extern const Architecture kQwen3;
 extern const Architecture kQwen3Moe;
 
 // In the order in which they are listed to people.
-inline constexpr std::array kArchitectures = {&kLlama,    &kMistral, &kMixtral,  &kQwen2,
-                                              &kQwen2Moe, &kQwen3,   &kQwen3Moe};
+inline constexpr std::array kArchitectures = {&kLlama, &kMistral, &kMixtral, &kQwen2, &kQwen2Moe, &kQwen3, &kQwen3Moe};
 
 }  // namespace slipway::engine

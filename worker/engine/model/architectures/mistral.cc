@@ -13,7 +13,9 @@ constexpr auto kLayerRules = Concatenate(kAttentionRules, kMlpNormRules, kGatedM
 constexpr auto kFields =
     ConcatenateFields(kDecoderFields, std::to_array<ConfigField>({{"sliding_window", SlidingWindow}}));
 
-int Fit(const ModelConfiguration& c) { return IsPlainDecoder(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias ? 1 : 0; }
+int Fit(const ModelConfiguration& c) {
+  return IsPlainDecoder(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias ? 1 : 0;
+}
 
 }  // namespace
 

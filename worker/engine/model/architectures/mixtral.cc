@@ -20,16 +20,16 @@ constexpr auto kLayerRules = Concatenate(kAttentionRules, kMlpNormRules,
                                              {"mlp.experts.{expert}.linear_fc2.weight", kDown},
                                          }));
 
-constexpr auto kFields = ConcatenateFields(kDecoderFieldsWithoutFfn,
-                                           std::to_array<ConfigField>({
-                                               {"intermediate_size", ExpertFfn},
-                                               {"num_experts_per_tok", Experts<&ExpertsConfiguration::active>},
-                                               {"num_local_experts", Experts<&ExpertsConfiguration::count>},
-                                               {"output_router_logits", Always<false>, true},
-                                               {"router_aux_loss_coef", AuxiliaryLoss, true},
-                                               {"router_jitter_noise", Always<0.0>, true},
-                                               {"sliding_window", SlidingWindow},
-                                           }));
+constexpr auto kFields =
+    ConcatenateFields(kDecoderFieldsWithoutFfn, std::to_array<ConfigField>({
+                                                    {"intermediate_size", ExpertFfn},
+                                                    {"num_experts_per_tok", Experts<&ExpertsConfiguration::active>},
+                                                    {"num_local_experts", Experts<&ExpertsConfiguration::count>},
+                                                    {"output_router_logits", Always<false>, true},
+                                                    {"router_aux_loss_coef", AuxiliaryLoss, true},
+                                                    {"router_jitter_noise", Always<0.0>, true},
+                                                    {"sliding_window", SlidingWindow},
+                                                }));
 
 int Fit(const ModelConfiguration& c) {
   return IsExpertsDecoder(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.experts.pre_softmax.value_or(false) &&

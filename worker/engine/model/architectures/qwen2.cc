@@ -10,7 +10,9 @@ constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkvBiasRules, kMlpNor
 
 constexpr auto kFields = ConcatenateFields(kDecoderFields, kNoWindowFields);
 
-int Fit(const ModelConfiguration& c) { return IsPlainDecoder(c) && c.qkv_bias && !c.linear_bias && !c.qk_norm && !c.sliding_window ? 3 : 0; }
+int Fit(const ModelConfiguration& c) {
+  return IsPlainDecoder(c) && c.qkv_bias && !c.linear_bias && !c.qk_norm && !c.sliding_window ? 3 : 0;
+}
 
 }  // namespace
 

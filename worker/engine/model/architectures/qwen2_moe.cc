@@ -9,11 +9,11 @@ namespace {
 constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkvBiasRules, kMlpNormRules, kGatedMlpRules, kRouterRules,
                                          kExpertRules, kGatedSharedExpertRules);
 
-constexpr auto kFields =
-    ConcatenateFields(kDecoderFields, kNoWindowFields, kQwenExpertsFields,
-                      std::to_array<ConfigField>({{"qkv_bias", Member<&ModelConfiguration::qkv_bias>},
-                                                  {"shared_expert_intermediate_size",
-                                                   Experts<&ExpertsConfiguration::shared_ffn_hidden_size>}}));
+constexpr auto kFields = ConcatenateFields(
+    kDecoderFields, kNoWindowFields, kQwenExpertsFields,
+    std::to_array<ConfigField>(
+        {{"qkv_bias", Member<&ModelConfiguration::qkv_bias>},
+         {"shared_expert_intermediate_size", Experts<&ExpertsConfiguration::shared_ffn_hidden_size>}}));
 
 int Fit(const ModelConfiguration& c) {
   return IsExpertsDecoder(c) && !c.qk_norm && !c.linear_bias && c.experts.shared_ffn_hidden_size ? 3 : 0;

@@ -12,7 +12,9 @@ constexpr auto kFields =
     ConcatenateFields(kDecoderFields, kNoWindowFields,
                       std::to_array<ConfigField>({{"attention_bias", Member<&ModelConfiguration::qkv_bias>}}));
 
-int Fit(const ModelConfiguration& c) { return IsPlainDecoder(c) && c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 4 : 0; }
+int Fit(const ModelConfiguration& c) {
+  return IsPlainDecoder(c) && c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 4 : 0;
+}
 
 }  // namespace
 

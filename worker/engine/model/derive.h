@@ -1,0 +1,42 @@
+// What the checkpoint's tensors tell about the model, where nothing states it.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "worker/engine/checkpoint/canonical.h"
+#include "worker/engine/model/configuration.h"
+#include "worker/engine/model/stated_configuration.h"
+
+namespace slipway::engine {
+
+// Not thread-safe; refers to the tensors.
+class TensorEvidence {
+ public:
+  explicit TensorEvidence(const std::map<std::string, CanonicalTensor>& tensors);
+
+  // Fills in what `stated` is silent about: sizes from shapes, switches from which tensors there are.
+  void Complete(StatedConfiguration& stated) const;
+  // One kind a layer, for as many layers as there are.
+  [[nodiscard]] const std::vector<LayerKind>& layer_kinds() const { return layers_; }
+  [[nodiscard]] const std::vector<LayerKind>& prediction_kinds() const { return predictions_; }
+  [[nodiscard]] std::set<std::string, std::less<>> patterns() const;
+
+  // Of the first tensor of that pattern: the extent of `axis`, and the type; nullopt where there is none.
+  [[nodiscard]] std::optional<std::int64_t> Extent(std::string_view pattern, std::size_t axis) const;
+  [[nodiscard]] std::optional<DType> Type(std::string_view pattern) const;
+  [[nodiscard]] bool Has(std::string_view pattern) const { return first_.find(pattern) != first_.end(); }
+
+ private:
+  void CompleteSizes(StatedConfiguration& stated) const;
+  void CompleteExperts(StatedConfiguration& stated) const;
+  void CompleteSwitches(StatedConfiguration& stated) const;
+
+  std::map<std::string, const CanonicalTensor*, std::less<>> first_;  // by pattern
+  std::vector<LayerKind> layers_;
+  std::vector<LayerKind> predictions_;
+  std::int64_t experts_ = 0;
+};
+
+}  // namespace slipway::engine
