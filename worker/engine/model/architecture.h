@@ -43,7 +43,7 @@ enum class Layers : std::uint8_t { kAll, kAttention, kLinearAttention, kMamba, k
 // Whether a model of the family has the tensor at all.
 struct Presence {
   bool (*holds)(const ModelConfiguration&) = nullptr;  // null: always
-  std::string_view absence = {};                         // why it is not expected: "the embeddings are tied"
+  std::string_view absence = {};                       // why it is not expected: "the embeddings are tied"
   bool if_stored = false;  // instead: in all its places where the checkpoint has it in any, in none otherwise
 };
 
