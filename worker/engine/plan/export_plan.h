@@ -47,12 +47,22 @@ struct ElementTransform {
   [[nodiscard]] bool IsCopy() const { return !add_one && from == to; }
 };
 
-// The regions' elements one after the other are the output tensor in row-major order.
+// The elements, as a row-major array of shape `view`, with their axes in another order: axis i of the result is axis
+// order[i] of the view.
+struct AxisPermutation {
+  Shape view;
+  std::vector<std::uint8_t> order;
+  [[nodiscard]] bool IsNone() const { return order.empty(); }
+};
+
+// The regions' elements one after the other, permuted unless there is nothing to permute, are the output tensor in
+// row-major order. `shape` may join axes of the permuted view, or split them.
 struct OutputTensor {
   std::string name;
   DType dtype = DType::kBF16;
   Shape shape;
   std::vector<SourceRegion> regions;
+  AxisPermutation permutation;
   ElementTransform transform;
   std::int32_t shard = 0;
   std::int64_t file_offset = 0;  // of the first byte, in the shard's file
@@ -102,8 +112,8 @@ struct ExportPlan {
   std::int64_t input_bytes = 0;        // to be read
   std::int64_t output_bytes = 0;       // of all shards
   std::int64_t peak_memory_bytes = 0;  // smallest budget that the executor works in, see run/shard_writer.h
-  std::string output_hash;  // SHA-256 of names, dtypes, shapes, transforms, files, offsets and texts: the same for
-                            // every layout of the same model
+  std::string output_hash;  // SHA-256 of names, dtypes, shapes, permutations, transforms, files, offsets and texts: the
+                            // same for every layout of the same model
   std::string hash;  // SHA-256 of output_hash, the source's identity and every region: the identity of the output
 };
 
@@ -115,8 +125,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
-// "dtype", "shape", "offset", "bytes", "transform", "sources": [{"tensor", "offsets", "sizes"}]}]}], "texts",
-// "sidecars"}.
+// "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view", "order"} (where there is one), "sources":
+// [{"tensor", "offsets", "sizes"}]}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan);
 
 }  // namespace slipway::engine

@@ -12,7 +12,7 @@ namespace slipway::engine {
 //   1. every tensor that the target needs is produced once, with its name, shape and size, and nothing else is;
 //   2. every element of every stored tensor is used exactly once, or lies in a stated UnusedRegion;
 //   3. regions lie inside their tensors, have the dtype that the transform starts from, and as many elements as the
-//      output;
+//      output and as the view whose axes are permuted;
 //   4. shards are files without holes whose headers say what the plan says.
 // Errors: TENSOR_MISSING, TENSOR_UNKNOWN, TENSOR_DUPLICATED, TENSOR_SHAPE_MISMATCH, INTERNAL (for 4); each names the
 // tensor. Time and memory are proportional to the number of regions.

@@ -41,7 +41,14 @@ std::string OutputHash(const ExportPlan& plan) {
     out.Text(tensor.name);
     out.Text(InfoOf(tensor.dtype).safetensors_name);
     out.Numbers(tensor.shape);
-    out.Number(tensor.transform.add_one ? 1 : 0);
+    const bool permuted = !tensor.permutation.IsNone();
+    out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0));
+    if (permuted) {
+      out.Numbers(tensor.permutation.view);
+      for (const std::uint8_t axis : tensor.permutation.order) {  // as many as the view has axes
+        out.Number(axis);
+      }
+    }
     out.Text(InfoOf(tensor.transform.from).safetensors_name);
     out.Text(InfoOf(tensor.transform.to).safetensors_name);
     out.Text(plan.shards[static_cast<std::size_t>(tensor.shard)].file);

@@ -22,13 +22,20 @@ ordered_json RegionToJson(const SourceRegion& region, const Checkpoint& checkpoi
           {"sizes", Numbers(region.sizes)}};
 }
 
-// "copy", "cast F32 to BF16", "add one", ...
-std::string TransformToText(const ElementTransform& transform) {
-  std::string text = transform.add_one ? "add one" : "";
+// "copy", "cast F32 to BF16", "permute axes, add one", ...
+std::string TransformToText(const OutputTensor& tensor) {
+  const ElementTransform& transform = tensor.transform;
+  std::string text;
+  const auto add = [&text](const std::string& step) { text += (text.empty() ? "" : ", ") + step; };
+  if (!tensor.permutation.IsNone()) {
+    add("permute axes");
+  }
+  if (transform.add_one) {
+    add("add one");
+  }
   if (transform.from != transform.to) {
-    text += text.empty() ? "" : ", ";
-    text += "cast " + std::string(InfoOf(transform.from).safetensors_name) + " to " +
-            std::string(InfoOf(transform.to).safetensors_name);
+    add("cast " + std::string(InfoOf(transform.from).safetensors_name) + " to " +
+        std::string(InfoOf(transform.to).safetensors_name));
   }
   return text.empty() ? "copy" : text;
 }
@@ -38,13 +45,17 @@ ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoi
   for (const SourceRegion& region : tensor.regions) {
     sources.push_back(RegionToJson(region, checkpoint));
   }
-  return {{"name", tensor.name},
-          {"dtype", InfoOf(tensor.dtype).safetensors_name},
-          {"shape", Numbers(tensor.shape)},
-          {"offset", tensor.file_offset},
-          {"bytes", tensor.bytes},
-          {"transform", TransformToText(tensor.transform)},
-          {"sources", std::move(sources)}};
+  ordered_json json = {{"name", tensor.name},
+                       {"dtype", InfoOf(tensor.dtype).safetensors_name},
+                       {"shape", Numbers(tensor.shape)},
+                       {"offset", tensor.file_offset},
+                       {"bytes", tensor.bytes},
+                       {"transform", TransformToText(tensor)}};
+  if (!tensor.permutation.IsNone()) {
+    json["permutation"] = {{"view", Numbers(tensor.permutation.view)}, {"order", tensor.permutation.order}};
+  }
+  json["sources"] = std::move(sources);
+  return json;
 }
 
 ordered_json FilesToJson(const ExportPlan& plan) {

@@ -111,6 +111,23 @@ absl::Status CheckExactCover(const StoredTensor& stored, const std::vector<Use>&
                                    {.tensor = stored.name});
 }
 
+// The view has all `elements`, and every one of its axes is taken once.
+absl::Status CheckPermutation(const OutputTensor& output, std::int64_t elements) {
+  const AxisPermutation& permutation = output.permutation;
+  std::vector<std::uint8_t> axes = permutation.order;
+  std::ranges::sort(axes);
+  bool once = axes.size() == permutation.view.size();
+  for (std::size_t axis = 0; once && axis < axes.size(); ++axis) {
+    once = axes[axis] == axis;
+  }
+  return once && (permutation.IsNone() || CheckedVolume(permutation.view) == elements)
+             ? absl::OkStatus()
+             : Error(Reason::kTensorShapeMismatch,
+                     fmt::format("the plan views its {} elements as [{}] and takes the axes ({})", elements,
+                                 fmt::join(permutation.view, ", "), fmt::join(permutation.order, ", ")),
+                     {.tensor = output.name});
+}
+
 // Regions of one output have its dtype and, together, its number of elements.
 absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkpoint) {
   std::int64_t elements = 0;
@@ -125,6 +142,7 @@ absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkp
     }
     elements = *sum;
   }
+  SLIPWAY_RETURN_IF_ERROR(CheckPermutation(output, elements));
   return CheckedVolume(output.shape) == elements
              ? absl::OkStatus()
              : Error(Reason::kTensorShapeMismatch,

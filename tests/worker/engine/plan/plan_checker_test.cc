@@ -89,6 +89,36 @@ std::vector<Mutation> Mutations() {
        Reason::kInternal, kQuery},
       {"another source dtype", [=](ExportPlan& p) { Find(p, kQuery).transform.from = DType::kF16; },
        Reason::kTensorShapeMismatch, kQuery},
+      {"a view of too few elements",
+       [=](ExportPlan& p) {
+         Find(p, kQuery).permutation = {.view = {11, 12}, .order = {1, 0}};
+       },
+       Reason::kTensorShapeMismatch, kQuery},
+      {"a view with a negative extent",
+       [=](ExportPlan& p) {
+         Find(p, kQuery).permutation = {.view = {-12, -12}, .order = {1, 0}};
+       },
+       Reason::kTensorShapeMismatch, kQuery},
+      {"an axis of the view taken twice",
+       [=](ExportPlan& p) {
+         Find(p, kQuery).permutation = {.view = {12, 12}, .order = {1, 1}};
+       },
+       Reason::kTensorShapeMismatch, kQuery},
+      {"an axis that the view does not have",
+       [=](ExportPlan& p) {
+         Find(p, kQuery).permutation = {.view = {12, 12}, .order = {0, 2}};
+       },
+       Reason::kTensorShapeMismatch, kQuery},
+      {"an axis of the view not taken",
+       [=](ExportPlan& p) {
+         Find(p, kQuery).permutation = {.view = {12, 12, 1}, .order = {1, 0}};
+       },
+       Reason::kTensorShapeMismatch, kQuery},
+      {"a view without an order",
+       [=](ExportPlan& p) {
+         Find(p, kQuery).permutation.view = {12, 12};
+       },
+       Reason::kTensorShapeMismatch, kQuery},
       {"padding not stated", [=](ExportPlan& p) { p.unused.pop_back(); }, Reason::kTensorMissing,
        "output_layer.weight"},
       {"used rows stated as padding", [=](ExportPlan& p) { p.unused.push_back(p.unused.back()); },
@@ -106,6 +136,12 @@ std::vector<Mutation> Mutations() {
 
 TEST(PlanChecker, AGoodPlanPasses) {
   const Planned planned = GoodPlan();
+  EXPECT_EQ(CheckPlan(planned.plan, planned.model), absl::OkStatus());
+}
+
+TEST(PlanChecker, APermutationOfAllAxesOfAViewOfAllElementsPasses) {
+  Planned planned = GoodPlan();
+  Find(planned.plan, "model.layers.0.self_attn.q_proj.weight").permutation = {.view = {4, 3, 12}, .order = {2, 0, 1}};
   EXPECT_EQ(CheckPlan(planned.plan, planned.model), absl::OkStatus());
 }
 

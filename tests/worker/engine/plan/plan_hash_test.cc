@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "common/error.h"
 #include "tests/worker/engine/plan/model_checkpoint.h"
@@ -67,6 +71,25 @@ TEST(PlanHash, WhatChangesTheOutputChangesTheOutputHash) {
   const auto other_base = MakeCheckpoint({});
   test::SetArgument(*other_base, "rotary_base", 10000);
   EXPECT_NE(hash, PlanOf(other_base)->output_hash);
+}
+
+TEST(PlanHash, APermutationIsInBothHashesAndInThePlanAsPrinted) {
+  ExportPlan plan = *PlanOf(MakeCheckpoint({}));
+  std::set<std::string> hashes = {plan.hash};
+  std::set<std::string> output_hashes = {plan.output_hash};
+  const std::vector<AxisPermutation> permutations = {{.view = {4, 3, 12}, .order = {0, 1, 2}},
+                                                     {.view = {4, 3, 12}, .order = {2, 0, 1}},
+                                                     {.view = {12, 12}, .order = {1, 0}}};
+  for (const AxisPermutation& permutation : permutations) {
+    plan.tensors[0].permutation = permutation;
+    HashPlan(plan);
+    EXPECT_TRUE(hashes.insert(plan.hash).second);
+    EXPECT_TRUE(output_hashes.insert(plan.output_hash).second);
+  }
+  const auto printed = nlohmann::json::parse(PlanToJson(plan))["files"][0]["tensors"];
+  EXPECT_EQ(printed[0]["permutation"].dump(), R"({"order":[1,0],"view":[12,12]})");
+  EXPECT_EQ(printed[0]["transform"], "permute axes");
+  EXPECT_FALSE(printed[1].contains("permutation"));
 }
 
 }  // namespace
