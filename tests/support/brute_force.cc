@@ -207,6 +207,25 @@ absl::StatusOr<DenseTensor> ReadCanonical(const engine::Checkpoint& checkpoint, 
   return whole;
 }
 
+std::string Permuted(const std::string& bytes, std::size_t element_bytes, const engine::Shape& view,
+                     const std::vector<std::uint8_t>& order) {
+  engine::Shape shape;
+  for (const std::uint8_t axis : order) {
+    shape.push_back(view[axis]);
+  }
+  const engine::Shape strides = ContiguousStrides(view);
+  std::string permuted;
+  for (std::int64_t number = 0; number < Volume(view); ++number) {
+    const engine::Shape indices = IndicesOf(number, shape);
+    std::int64_t from = 0;
+    for (std::size_t axis = 0; axis < order.size(); ++axis) {
+      from += indices[axis] * strides[order[axis]];
+    }
+    permuted.append(bytes, static_cast<std::size_t>(from) * element_bytes, element_bytes);
+  }
+  return permuted;
+}
+
 LlamaHeads ReadHeads(const std::string& directory) {
   const auto config = nlohmann::json::parse(ReadFile(directory + "/config.json"));
   const std::int64_t heads = config["num_attention_heads"];

@@ -2,6 +2,7 @@
 // planner and the executor do by maps and runs, done by loops, so that one checks the other.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -28,6 +29,10 @@ absl::StatusOr<DenseTensor> ReadStored(const engine::Checkpoint& checkpoint, con
 
 // A canonical tensor out of its parts.
 absl::StatusOr<DenseTensor> ReadCanonical(const engine::Checkpoint& checkpoint, const engine::CanonicalTensor& tensor);
+
+// A row-major array of shape `view` with its axes in another order: axis i of the result is axis order[i] of the array.
+std::string Permuted(const std::string& bytes, std::size_t element_bytes, const engine::Shape& view,
+                     const std::vector<std::uint8_t>& order);
 
 struct LlamaHeads {
   std::int64_t heads = 0;

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/digest.h"
+#include "tests/support/brute_force.h"
 #include "worker/engine/storage/source.h"
 #include "worker/engine/write/safetensors.h"
 
@@ -90,7 +91,11 @@ Shape Plus(const Shape& a, const Shape& b) {
 class Builder {
  public:
   Builder(std::string directory, const RandomExportOptions& options)
-      : directory_(std::move(directory)), options_(options), random_(options.seed), files_(kFiles) {}
+      : directory_(std::move(directory)),
+        options_(options),
+        random_(options.seed),
+        random_axes_(options.seed),
+        files_(kFiles) {}
 
   RandomExport Build() {
     auto checkpoint = std::make_shared<engine::Checkpoint>();
@@ -113,6 +118,9 @@ class Builder {
   }
 
  private:
+  std::int64_t AxesBelow(std::int64_t end) {
+    return std::uniform_int_distribution<std::int64_t>(0, end - 1)(random_axes_);
+  }
   std::int64_t Below(std::int64_t end) { return std::uniform_int_distribution<std::int64_t>(0, end - 1)(random_); }
 
   std::string RandomBytes(std::size_t count) {
@@ -195,6 +203,32 @@ class Builder {
     return regions;
   }
 
+  // Now and then the elements are seen as an array of up to four axes, and these are shuffled.
+  engine::AxisPermutation RandomPermutation(std::int64_t elements) {
+    engine::AxisPermutation permutation;
+    if (AxesBelow(2) == 0) {
+      return permutation;
+    }
+    for (std::int64_t axes = AxesBelow(4); axes > 0; --axes) {
+      std::vector<std::int64_t> divisors;
+      for (std::int64_t divisor = 1; divisor <= elements && divisor <= 200; ++divisor) {
+        if (elements % divisor == 0) {
+          divisors.push_back(divisor);
+        }
+      }
+      permutation.view.push_back(
+          divisors[static_cast<std::size_t>(AxesBelow(static_cast<std::int64_t>(divisors.size())))]);
+      elements /= permutation.view.back();
+    }
+    permutation.view.push_back(elements);
+    std::ranges::shuffle(permutation.view, random_axes_);
+    for (std::size_t axis = 0; axis < permutation.view.size(); ++axis) {
+      permutation.order.push_back(static_cast<std::uint8_t>(axis));
+    }
+    std::ranges::shuffle(permutation.order, random_axes_);
+    return permutation;
+  }
+
   std::string Assemble(const engine::Checkpoint& checkpoint, const std::vector<SourceRegion>& regions) {
     std::string bytes;
     for (const SourceRegion& region : regions) {
@@ -259,6 +293,10 @@ class Builder {
       tensor.shard = index;
       std::string bytes = Assemble(checkpoint, tensor.regions);
       tensor.shape = {static_cast<std::int64_t>(bytes.size() / kElement)};
+      tensor.permutation = RandomPermutation(tensor.shape[0]);
+      if (!tensor.permutation.IsNone()) {
+        bytes = Permuted(bytes, kElement, tensor.permutation.view, tensor.permutation.order);
+      }
       if (Below(3) == 0 && !HasNan(bytes)) {
         bytes = Widened(bytes);
         tensor.dtype = tensor.transform.to = DType::kF32;
@@ -283,6 +321,7 @@ class Builder {
   const std::string directory_;
   const RandomExportOptions options_;
   std::mt19937 random_;
+  std::mt19937 random_axes_;  // of its own: the rest of an export does not depend on what is permuted
   std::vector<std::string> files_;
   std::vector<std::string> contents_;  // of each stored tensor, row-major
 };

@@ -1,12 +1,10 @@
 #include "worker/engine/run/loaded_segment.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstdint>
 #include <utility>
 
 #include "common/error.h"
+#include "worker/engine/storage/populate.h"
 #include "worker/engine/transform/element_transform.h"
 
 namespace slipway::engine {
@@ -17,23 +15,13 @@ iovec PieceOf(std::span<const std::byte> bytes) {
   return {const_cast<std::byte*>(bytes.data()), bytes.size()};
 }
 
-// Maps a window's pages in one go rather than fault by fault. A hint: pages that cannot be read show up when used.
-void Populate(std::span<const std::byte> bytes) {
-#ifdef MADV_POPULATE_READ
-  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
-  const std::uintptr_t start = address / page * page;
-  static_cast<void>(::madvise(reinterpret_cast<void*>(start), address + bytes.size() - start, MADV_POPULATE_READ));
-#endif
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const LoadedSegment>> LoadedSegment::Load(const ExportPlan& plan, const Shard& shard,
                                                                          Segment segment, MemoryBudget::Grant grant) {
   std::unique_ptr<LoadedSegment> loaded(new LoadedSegment(std::move(segment), std::move(grant)));
   SLIPWAY_RETURN_IF_ERROR(loaded->MapWindows(*plan.checkpoint));
-  loaded->FillPieces(plan, shard);
+  SLIPWAY_RETURN_IF_ERROR(loaded->FillPieces(plan, shard));
   return std::unique_ptr<const LoadedSegment>(std::move(loaded));
 }
 
@@ -48,7 +36,7 @@ absl::Status LoadedSegment::MapWindows(const Checkpoint& checkpoint) {
   return absl::OkStatus();
 }
 
-void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
+absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
   buffer_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(segment_.buffer_bytes));
   std::byte* free = buffer_.get();
   if (segment_.has_header) {
@@ -58,6 +46,10 @@ void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
     first_pieces_.push_back(pieces_.size());
     const ElementTransform& transform = plan.tensors[static_cast<std::size_t>(part.tensor)].transform;
     const std::byte* const part_begin = free;
+    if (part.permuted) {
+      SLIPWAY_RETURN_IF_ERROR(LoadPermutedPart(*plan.checkpoint, transform, segment_.permuted[*part.permuted], free));
+      free += part.bytes;
+    }
     for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
       const std::span<const std::byte> source = BytesOf(run);
       if (!part.buffered) {
@@ -74,6 +66,7 @@ void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
     }
   }
   first_pieces_.push_back(pieces_.size());
+  return absl::OkStatus();
 }
 
 std::span<const std::byte> LoadedSegment::BytesOf(std::size_t run) const {

@@ -105,6 +105,15 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
   const std::int64_t elements = tensor.bytes / output_element;
   const std::int64_t room = segment.file_offset + segment_bytes_ - position_ +
                             (segment.has_header ? static_cast<std::int64_t>(shard_.header.size()) : 0);
+  if (!tensor.permutation.IsNone() && elements > 0) {
+    const auto axes = OutputAxes(tensor.permutation, elements);
+    if (!axes) {
+      return Error(Reason::kInternal, "the plan's permutation is none", {.tensor = tensor.name});
+    }
+    if (axes->size() > 1) {
+      return TakePermutedPart(segment, tensor, *axes, std::max<std::int64_t>(room / output_element, 1));
+    }
+  }
   const std::int64_t wanted = std::min(elements - next_element_, std::max<std::int64_t>(room / output_element, 1));
   scratch_.clear();
   SLIPWAY_RETURN_IF_ERROR(reader_.Read(tensor, next_element_, wanted, kMaximumRuns, scratch_).status());
@@ -127,6 +136,49 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
   const bool short_runs =
       part.run_count > 1 && part.bytes < static_cast<std::int64_t>(part.run_count) * kShortestDirectRun;
   part.buffered = !tensor.transform.IsCopy() || short_runs;
+  Advance(segment, part);
+  return !full;
+}
+
+absl::StatusOr<bool> SegmentCutter::TakePermutedPart(Segment& segment, const OutputTensor& tensor,
+                                                     std::span<const PermutedAxis> axes, std::int64_t room) {
+  const std::int64_t element_bytes = InfoOf(tensor.transform.to).bytes;
+  const std::int64_t whole = std::max<std::int64_t>(segment_bytes_ / element_bytes, 1);
+  const bool fresh = segment.parts.empty();
+  const std::int64_t more_memory = segment.permuted.empty() ? kPermutationMemory : 0;
+  PermutedBox box = LargestBox(axes, next_element_, room);
+  // Slices that an empty segment takes whole are not cut to fill this one: their elements lie far apart in the files.
+  if (!fresh && (box.unit < LargestBox(axes, next_element_, whole).unit ||
+                 segment.window_bytes + more_memory > kMaximumSegmentWindows)) {
+    return false;
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(auto cut, CutPermutedPart(reader_, tensor, box));
+  while (fresh && !cut) {
+    box = LargestBox(axes, next_element_, std::max<std::int64_t>(box.elements / 2, 1));
+    SLIPWAY_ASSIGN_OR_RETURN(cut, CutPermutedPart(reader_, tensor, box));
+  }
+  if (!cut || segment.permuted_rows + cut->rows.size() > kMaximumPermutedRows) {
+    return false;
+  }
+  for (const PermutedRows& rows : cut->rows) {
+    used_files_[static_cast<std::size_t>(rows.source.file)] = true;
+  }
+  segment.window_bytes += more_memory;
+  segment.permuted_rows += cut->rows.size();
+  TensorPart part{.tensor = shard_.first_tensor + next_tensor_,
+                  .first_run = segment.runs.size(),
+                  .bytes = box.elements * element_bytes,
+                  .begins = next_element_ == 0,
+                  .buffered = true,
+                  .permuted = segment.permuted.size()};
+  segment.permuted.push_back(*std::move(cut));
+  next_element_ += box.elements;
+  part.ends = next_element_ == tensor.bytes / element_bytes;
+  Advance(segment, part);
+  return true;
+}
+
+void SegmentCutter::Advance(Segment& segment, const TensorPart& part) {
   segment.buffer_bytes += part.buffered ? part.bytes : 0;
   segment.parts.push_back(part);
   position_ += part.bytes;
@@ -134,7 +186,6 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
     next_element_ = 0;
     ++next_tensor_;
   }
-  return !full;
 }
 
 }  // namespace slipway::engine

@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/run/permuted_part.h"
+#include "worker/engine/transform/axis_permutation.h"
 #include "worker/engine/transform/region_reader.h"
 
 namespace slipway::engine {
@@ -20,7 +23,8 @@ struct TensorPart {
   std::int64_t bytes = 0;  // in the output
   bool begins = false;     // with the tensor's first byte
   bool ends = false;       // with its last
-  bool buffered = false;   // goes through a buffer: transformed, or gathered from many short runs
+  bool buffered = false;   // goes through a buffer: transformed, or gathered from many short runs, or permuted
+  std::optional<std::size_t> permuted = std::nullopt;  // index into Segment::permuted; such a part has no runs
 };
 
 // A range of one source file that a segment maps.
@@ -38,7 +42,9 @@ struct Segment {
   std::vector<SourceRun> runs;             // of all parts, in output order
   std::vector<std::uint32_t> run_windows;  // index into windows, one a run
   std::vector<WindowRange> windows;
-  std::int64_t window_bytes = 0;  // whole pages
+  std::vector<PermutedPart> permuted;
+  std::size_t permuted_rows = 0;  // of all of them
+  std::int64_t window_bytes = 0;  // whole pages; with what loading permuted parts takes
   std::int64_t buffer_bytes = 0;
 
   [[nodiscard]] std::int64_t memory() const { return window_bytes + buffer_bytes; }
@@ -60,6 +66,11 @@ class SegmentCutter {
  private:
   // Takes more of the current tensor into `segment`; false where the segment is full.
   absl::StatusOr<bool> TakePart(Segment& segment);
+  // The same of a tensor whose axes, `axes`, are permuted; `room` is in elements.
+  absl::StatusOr<bool> TakePermutedPart(Segment& segment, const OutputTensor& tensor,
+                                        std::span<const PermutedAxis> axes, std::int64_t room);
+  // After `part` of the current tensor was taken.
+  void Advance(Segment& segment, const TensorPart& part);
 
   const ExportPlan& plan_;
   const Shard& shard_;

@@ -118,23 +118,60 @@ absl::StatusOr<std::int64_t> RegionReader::Read(const OutputTensor& tensor, std:
   return done;
 }
 
-absl::StatusOr<RegionReader::Run> RegionReader::LongestRun(const SourceRegion& region, std::int64_t element) {
+absl::StatusOr<SourceRows> RegionReader::ReadRows(const OutputTensor& tensor, std::int64_t first, std::int64_t columns,
+                                                  std::int64_t step, std::int64_t count) {
+  SetCurrent(tensor);
+  const auto index =
+      static_cast<std::size_t>(std::distance(region_ends_.begin(), std::ranges::upper_bound(region_ends_, first)));
+  if (index >= region_ends_.size()) {
+    return Error(Reason::kInternal, "the plan's regions hold fewer elements than the tensor", {.tensor = tensor.name});
+  }
+  const SourceRegion& region = tensor.regions[index];
+  const std::int64_t element = first - (index == 0 ? 0 : region_ends_[index - 1]);
+  SLIPWAY_ASSIGN_OR_RETURN(const Place place, PlaceOf(region, element));
+  const Piece& piece = *place.piece;
+  SourceRows rows{.file = piece.file,
+                  .position = place.position,
+                  .count = 1,
+                  .columns = std::min(columns, RunLength(region, piece, place.at))};
+  if (count == 1) {
+    return rows;
+  }
+  // Where the step is one along an axis, the next rows are the next indices of that axis.
+  std::int64_t stride = 1;
+  for (std::size_t axis = place.at.size(); axis-- > 0 && stride <= step; stride *= region.sizes[axis]) {
+    if (stride == step && region.sizes[axis] > 1) {
+      const std::int64_t end =
+          std::min(region.offsets[axis] + region.sizes[axis], piece.offsets[axis] + piece.sizes[axis]);
+      rows.count = std::min(count, end - place.at[axis]);
+      rows.columns = std::min(rows.columns, step - element % step);  // no row reaches into the next index
+      rows.step = piece.strides[axis] * place.element_bytes;
+      break;
+    }
+  }
+  return rows;
+}
+
+absl::StatusOr<RegionReader::Place> RegionReader::PlaceOf(const SourceRegion& region, std::int64_t element) {
   const StoredTensor& tensor = checkpoint_.tensors[static_cast<std::size_t>(region.tensor)];
-  const Shape at = ElementAt(region, element);
-  const std::int32_t index = IndexOf(region.tensor).Find(at);
+  Place place{.at = ElementAt(region, element), .element_bytes = InfoOf(tensor.dtype).bytes};
+  const std::int32_t index = IndexOf(region.tensor).Find(place.at);
   if (index < 0) {
     return Error(Reason::kInternal, "the plan names elements that no piece of the tensor has", {.tensor = tensor.name});
   }
-  SLIPWAY_ASSIGN_OR_RETURN(const Piece* piece, Locate(region.tensor, index));
-  const std::int64_t element_bytes = InfoOf(tensor.dtype).bytes;
+  SLIPWAY_ASSIGN_OR_RETURN(place.piece, Locate(region.tensor, index));
   std::int64_t offset = 0;
-  for (std::size_t axis = 0; axis < at.size(); ++axis) {
-    offset += (at[axis] - piece->offsets[axis]) * piece->strides[axis];
+  for (std::size_t axis = 0; axis < place.at.size(); ++axis) {
+    offset += (place.at[axis] - place.piece->offsets[axis]) * place.piece->strides[axis];
   }
-  const std::int64_t elements = RunLength(region, *piece, at);
-  return Run{.source = {.file = piece->file,
-                        .position = piece->position + offset * element_bytes,
-                        .bytes = elements * element_bytes},
+  place.position = place.piece->position + offset * place.element_bytes;
+  return place;
+}
+
+absl::StatusOr<RegionReader::Run> RegionReader::LongestRun(const SourceRegion& region, std::int64_t element) {
+  SLIPWAY_ASSIGN_OR_RETURN(const Place place, PlaceOf(region, element));
+  const std::int64_t elements = RunLength(region, *place.piece, place.at);
+  return Run{.source = {.file = place.piece->file, .position = place.position, .bytes = elements * place.element_bytes},
              .elements = elements};
 }
 

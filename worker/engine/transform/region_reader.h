@@ -20,6 +20,15 @@ struct SourceRun {
   std::int64_t bytes = 0;
 };
 
+// Rows of elements at equal distances in one file.
+struct SourceRows {
+  std::int32_t file = 0;      // index into Checkpoint::files
+  std::int64_t position = 0;  // of the first row's first byte
+  std::int64_t count = 0;
+  std::int64_t columns = 0;  // elements of each
+  std::int64_t step = 0;     // bytes from a row to the next
+};
+
 // Remembers what it found out about pieces and tensors: make one a shard. Not thread-safe. Refers to the checkpoint.
 class RegionReader {
  public:
@@ -32,11 +41,25 @@ class RegionReader {
   absl::StatusOr<std::int64_t> Read(const OutputTensor& tensor, std::int64_t first, std::int64_t count,
                                     std::size_t maximum_runs, std::vector<SourceRun>& runs);
 
+  // Of `count` rows of `columns` elements, the i-th from element first + i * step of the regions' elements on: the
+  // first rows and columns of them that lie in a file as rows, at least one of each. Requires columns <= step or a
+  // count of 1. Errors as Read.
+  absl::StatusOr<SourceRows> ReadRows(const OutputTensor& tensor, std::int64_t first, std::int64_t columns,
+                                      std::int64_t step, std::int64_t count);
+
  private:
+  // An element of a region and the piece that holds it.
+  struct Place {
+    Shape at;  // in the stored tensor's axes
+    const Piece* piece = nullptr;
+    std::int64_t element_bytes = 0;
+    std::int64_t position = 0;  // in the file
+  };
   struct Run {
     SourceRun source;
     std::int64_t elements = 0;
   };
+  absl::StatusOr<Place> PlaceOf(const SourceRegion& region, std::int64_t element);
   // The longest run from the `element`-th element of `region` on.
   absl::StatusOr<Run> LongestRun(const SourceRegion& region, std::int64_t element);
   absl::StatusOr<const Piece*> Locate(std::int32_t tensor, std::int32_t piece);
