@@ -78,6 +78,7 @@ void ReadActivation(JsonFields& fields, StatedConfiguration& stated) {
       {"geglu", "gelu_pytorch_tanh", true},
       {"quick_geglu", "quick_gelu", true},
       {"squared_relu", "relu2", false},
+      {"openai_gelu", "gelu_new", false},
   });
   const std::optional<bool> swiglu = fields.Flag({"swiglu"});
   if (!swiglu) {

@@ -95,8 +95,10 @@ struct ModelConfiguration {
   std::string normalization = "RMSNorm";
   bool qkv_bias = false;
   bool linear_bias = false;
-  bool qk_norm = false;  // norms of queries and keys (never with latent attention, whose norms are its own)
+  bool qk_norm = false;       // norms of queries and keys (never with latent attention, whose norms are its own)
+  bool full_qk_norm = false;  // over all heads at once
   bool latent_attention = false;
+  bool parallel_attention = false;  // beside the MLP, not before it
   double rotary_base = 10000.0;
   double rotary_percent = 1.0;
   std::string position_embedding = "rope";     // rope, yarn, learned_absolute, none

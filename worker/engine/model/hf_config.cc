@@ -119,6 +119,10 @@ absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
   if (fields.Flag({"use_sliding_window"}).value_or(true)) {
     stated.sliding_window = fields.Size({"sliding_window"});
   }
+  stated.parallel_attention = fields.Flag({"new_decoder_architecture", "parallel_attn", "use_parallel_residual"});
+  if (fields.Flag({"parallel_attn"}).value_or(false)) {
+    stated.parallel_attention = true;
+  }
   ReadExperts(fields, stated);
   ReadMixers(fields, stated);
   if (const auto dtype = fields.Text({"dtype", "torch_dtype"})) {

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "common/error.h"
 #include "worker/engine/model/identify.h"
 #include "worker/engine/model/resolve.h"
@@ -60,6 +62,12 @@ absl::StatusOr<Model> LearnModel(const Checkpoint& checkpoint, const std::map<st
   SLIPWAY_RETURN_IF_ERROR(RefuseFacts(unsupported, model.configuration));
   SLIPWAY_ASSIGN_OR_RETURN(model.architecture,
                            ChooseArchitecture(model.configuration, options.architecture, model.hf_config, model.notes));
+  if (model.architecture->beyond_arguments && model.hf_config.is_null()) {
+    return Error(Reason::kConfigurationInvalid,
+                 fmt::format("training arguments cannot describe {}: give the model's Hugging Face directory with "
+                             "--hf-config",
+                             model.architecture->name));
+  }
   return model;
 }
 

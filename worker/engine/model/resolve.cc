@@ -54,7 +54,8 @@ constexpr auto kSettings = std::make_tuple(
     Field<bool>{"apply_layernorm_1p", &Stated::zero_centered_gamma},
     Field<bool>{"share_embeddings_and_output_weights", &Stated::tied_embeddings}, Field<bool>{"swiglu", &Stated::gated},
     Field<std::string>{"activation", &Stated::activation}, Field<std::string>{"normalization", &Stated::normalization},
-    Field<double>{"rotary_base", &Stated::rotary_base}, Field<double>{"rotary_percent", &Stated::rotary_percent},
+    Field<bool>{"parallel_attention", &Stated::parallel_attention}, Field<double>{"rotary_base", &Stated::rotary_base},
+    Field<double>{"rotary_percent", &Stated::rotary_percent},
     Field<double>{"rope_scaling_factor", &Stated::llama3_rope_factor},
     Field<double>{"rotary_seq_len_interpolation_factor", &Stated::linear_rope_factor},
     Field<std::int64_t>{"window_size", &Stated::sliding_window},
@@ -261,7 +262,10 @@ absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments,
   c.qkv_bias = *stated.qkv_bias;
   c.linear_bias = *stated.linear_bias;
   c.qk_norm = *stated.qk_norm;
+  constexpr std::string_view kQueryNorm = "decoder.layers.{layer}.self_attention.q_layernorm.weight";
+  c.full_qk_norm = c.qk_norm && evidence.Extent(kQueryNorm, 0) != c.head_dimension;
   c.latent_attention = *stated.latent_attention;
+  c.parallel_attention = stated.parallel_attention.value_or(!c.Has("decoder.layers.{layer}.pre_mlp_layernorm.weight"));
   c.latent = stated.latent;
   c.yarn = stated.yarn;
   c.linear_attention = stated.linear_attention;

@@ -34,6 +34,7 @@ struct StatedConfiguration {
   std::optional<bool> linear_bias;
   std::optional<bool> qk_norm;
   std::optional<bool> latent_attention;
+  std::optional<bool> parallel_attention;
   std::optional<double> rotary_base;
   std::optional<double> rotary_percent;
   std::optional<std::string> position_embedding;

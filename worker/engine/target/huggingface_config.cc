@@ -130,9 +130,12 @@ json MakeHuggingFaceConfig(const Model& model, const json& token_ids, DType dtyp
     if (name == "rope_theta" || name == "rope_scaling" || !generated.contains(name)) {
       continue;
     }
-    field.default_only ? config.SetDefault(name, generated[name]) : config.Set(name, generated[name]);
+    field.default_only || model.architecture->beyond_arguments ? config.SetDefault(name, generated[name])
+                                                               : config.Set(name, generated[name]);
   }
-  config.SetRope(generated);
+  if (generated.contains("rope_theta") && !model.architecture->beyond_arguments) {
+    config.SetRope(generated);
+  }
   config.Set("architectures", generated["architectures"]);
   config.Set("model_type", generated["model_type"]);
   config.SetDType(InfoOf(dtype).torch_name);

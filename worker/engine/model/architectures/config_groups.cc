@@ -17,6 +17,11 @@ bool IsRotaryDecoder(const ModelConfiguration& c) {
          c.rotary_percent == 1.0;
 }
 
+bool IsLayerNormDecoder(const ModelConfiguration& c) {
+  return c.normalization == "LayerNorm" && !c.latent_attention && !c.gated && c.activation.starts_with("gelu") &&
+         !c.experts.count;
+}
+
 bool IsPlainDecoder(const ModelConfiguration& c) {
   return IsRotaryDecoder(c) && c.gated && c.activation == "silu" && !c.experts.count;
 }

@@ -56,7 +56,9 @@ std::optional<nlohmann::json> Always(const ModelConfiguration&) {
 
 // RMSNorm and rotary positions over whole heads of ordinary attention.
 bool IsRotaryDecoder(const ModelConfiguration& configuration);
-// The same with gated SiLU and no experts.
+// LayerNorm and ungated GELU, dense.
+bool IsLayerNormDecoder(const ModelConfiguration& configuration);
+// Of the first kind with gated SiLU and no experts.
 bool IsPlainDecoder(const ModelConfiguration& configuration);
 // Experts instead, in some layers or all.
 bool IsExpertsDecoder(const ModelConfiguration& configuration);

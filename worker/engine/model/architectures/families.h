@@ -8,15 +8,45 @@
 
 namespace slipway::engine {
 
+extern const Architecture kFalcon;
+extern const Architecture kGemma;
+extern const Architecture kGemma2;
+extern const Architecture kGemma3;
+extern const Architecture kGpt2;
+extern const Architecture kGptNeoX;
+extern const Architecture kGptOss;
 extern const Architecture kLlama;
 extern const Architecture kMistral;
 extern const Architecture kMixtral;
+extern const Architecture kOlmoe;
+extern const Architecture kPhi3;
 extern const Architecture kQwen2;
 extern const Architecture kQwen2Moe;
 extern const Architecture kQwen3;
 extern const Architecture kQwen3Moe;
+extern const Architecture kStarcoder2;
 
 // In the order in which they are listed to people.
-inline constexpr std::array kArchitectures = {&kLlama, &kMistral, &kMixtral, &kQwen2, &kQwen2Moe, &kQwen3, &kQwen3Moe};
+// clang-format off
+inline constexpr std::array kArchitectures = {
+    &kFalcon,
+    &kGemma,
+    &kGemma2,
+    &kGemma3,
+    &kGpt2,
+    &kGptNeoX,
+    &kGptOss,
+    &kLlama,
+    &kMistral,
+    &kMixtral,
+    &kOlmoe,
+    &kPhi3,
+    &kQwen2,
+    &kQwen2Moe,
+    &kQwen3,
+    &kQwen3Moe,
+    &kStarcoder2,
+};
+// clang-format on
 
 }  // namespace slipway::engine

@@ -13,7 +13,8 @@ constexpr auto kFields =
                       std::to_array<ConfigField>({{"attention_bias", Member<&ModelConfiguration::qkv_bias>}}));
 
 int Fit(const ModelConfiguration& c) {
-  return IsPlainDecoder(c) && c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 4 : 0;
+  return IsPlainDecoder(c) && c.qk_norm && !c.full_qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 4
+                                                                                                                 : 0;
 }
 
 }  // namespace

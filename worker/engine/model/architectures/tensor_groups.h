@@ -81,6 +81,12 @@ inline constexpr std::array kHeadRules = std::to_array<TensorRule>({
     {"output_layer.weight", targets::kHead, Transform::kVocabulary, presences::kUnlessTied},
 });
 
+inline constexpr std::array kBiasedHeadRules = std::to_array<TensorRule>({
+    {"decoder.final_layernorm.weight", targets::kFinalNorm, Transform::kNorm},
+    {"decoder.final_layernorm.bias", targets::kFinalNormBias},
+    {"output_layer.weight", targets::kHead, Transform::kVocabulary, presences::kUnlessTied},
+});
+
 inline constexpr std::array kAttentionRules = std::to_array<TensorRule>({
     {"input_layernorm.weight", targets::kInputNorm, Transform::kNorm},
     {"self_attention.linear_qkv.weight", targets::kQkv, Transform::kQkv},
@@ -98,6 +104,12 @@ inline constexpr std::array kQkNormRules = std::to_array<TensorRule>({
 
 inline constexpr std::array kMlpNormRules = std::to_array<TensorRule>({
     {"pre_mlp_layernorm.weight", targets::kMlpNorm, Transform::kNorm},
+});
+
+// LayerNorm's biases.
+inline constexpr std::array kNormBiasRules = std::to_array<TensorRule>({
+    {"input_layernorm.bias", targets::kInputNormBias},
+    {"pre_mlp_layernorm.bias", targets::kMlpNormBias},
 });
 
 // A gated MLP, in the layers that have no experts.
@@ -154,6 +166,14 @@ inline constexpr std::array kDecoderBlocks = std::to_array<RuleBlock>({
     {Repeat::kOnce, "", "", kEmbeddingRules},
     {Repeat::kLayers, kDecoderLayers, kModelLayers, layer_rules},
     {Repeat::kOnce, "", "", kHeadRules},
+});
+
+// The same with LayerNorm.
+template <const auto& layer_rules>
+inline constexpr std::array kBiasedDecoderBlocks = std::to_array<RuleBlock>({
+    {Repeat::kOnce, "", "", kEmbeddingRules},
+    {Repeat::kLayers, kDecoderLayers, kModelLayers, layer_rules},
+    {Repeat::kOnce, "", "", kBiasedHeadRules},
 });
 
 }  // namespace slipway::engine
