@@ -32,13 +32,15 @@ def randomize(model, seed):
             tensor.copy_(torch.randn(tensor.shape, generator=generator).mul_(0.05).to(torch.bfloat16))
 
 
-def save_golden(model, path, tensor_dtypes):
+def save_golden(model, path, float32, change):
     model.save_pretrained(path)
     from safetensors.torch import load_file, save_file
     file = os.path.join(path, "model.safetensors")
     tensors = load_file(file)
     for name, tensor in tensors.items():
-        tensors[name] = tensor.to(tensor_dtypes.get(name, tensor.dtype)).contiguous()
+        tensors[name] = tensor.float() if name.endswith(float32) else tensor
+    change(tensors)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, file, metadata={"format": "pt"})
     return tensors
 
@@ -62,7 +64,9 @@ def derive(family, out, seed=1):
     config = spec["config"]()
     model = spec["model"](config).to(torch.bfloat16).eval()
     randomize(model, seed)
-    golden = save_golden(model, os.path.join(out, "golden_hf"), {})
+    spec.get("prepare", lambda model: None)(model)
+    golden = save_golden(model, os.path.join(out, "golden_hf"), tuple(spec.get("float32", ())),
+                         lambda tensors: spec.get("golden", lambda *_: None)(tensors, config))
     state = spec["to_megatron"](dict(golden), config)
     save_megatron(state, {**COMMON_ARGUMENTS, **spec["arguments"](config)}, out)
 

@@ -68,10 +68,13 @@ struct TensorRule {
   bool keeps_float32 = false;  // where it is stored as FP32 it stays so, whatever the others become
 };
 
-enum class Repeat : std::uint8_t { kOnce, kLayers, kPredictionLayers };
+// The last: the layers inside prediction layers, where each has several.
+enum class Repeat : std::uint8_t { kOnce, kLayers, kPredictionLayers, kInnerPredictionLayers };
 
 // Rules under common prefixes, written layer by layer where they repeat. "{layer}" is the number within the block,
-// "{next}" the number counted on from the decoder's layers.
+// "{next}" the number counted on from the decoder's layers. Layers inside prediction layers are "{inner}" of "{layer}"
+// in the source and counted through in the target; "{first}" and "{last}" are a prediction layer's inner ones so
+// counted.
 struct RuleBlock {
   Repeat repeat = Repeat::kOnce;
   std::string_view source;
@@ -105,6 +108,8 @@ struct Architecture {
   bool zero_centered_norms = false;  // the family itself computes 1 + gamma
   // Megatron-LM's arguments cannot tell such a model: what the user's config.json says wins over them.
   bool beyond_arguments = false;
+  // Settings that make another model of it than most families know, which this one has (ModelConfiguration::special).
+  std::span<const std::string_view> accepts = {};
   Proof proof = Proof::kMegatronCore;
 };
 

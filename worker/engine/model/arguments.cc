@@ -16,7 +16,7 @@ using nlohmann::json;
 
 constexpr std::int64_t kMaximumStatedLayers = 1 << 16;
 
-// Arguments that make another model of it than the tables know, and the values that do not. Null, false and absence
+// Arguments that make another model of it than most tables know, and the values that do not. Null, false and absence
 // never do.
 struct HarmlessValue {
   const char* argument;
@@ -32,6 +32,7 @@ constexpr std::array kStructure = std::to_array<HarmlessValue>({
     {"apply_residual_connection_post_layernorm", {}},
     {"rotary_interleaved", {}},
     {"use_mup", {}},
+    {"moe_apply_probs_on_input", {}},
 });
 
 std::vector<std::string> Unsupported(const json& arguments) {
@@ -99,6 +100,7 @@ void ReadSwitches(JsonFields& fields, StatedConfiguration& stated) {
   stated.normalization = fields.Text({"normalization"});
   stated.zero_centered_gamma = fields.Flag({"apply_layernorm_1p", "layernorm_zero_centered_gamma"});
   stated.qk_norm = fields.Flag({"qk_layernorm"});
+  stated.attention_gate = fields.Flag({"attention_output_gate"});
   stated.initializer_range = fields.Number({"init_method_std"});
   if (const auto untied = fields.Flag({"untie_embeddings_and_output_weights"})) {
     stated.tied_embeddings = !*untied;
@@ -241,36 +243,64 @@ absl::Status ReadHybridPattern(std::string_view pattern, std::vector<LayerKind>&
   return absl::OkStatus();
 }
 
-// A hybrid's pattern, or which layers have experts: every n-th, or a list of 0 and 1. Where neither is said the
-// tensors tell.
+// Which of `layers` an argument means: every n-th by `is_meant(layer, n)`, or a list of 0 and 1; nullopt where it says
+// nothing of that kind.
+std::optional<std::vector<bool>> Meant(const json* frequency, std::size_t layers,
+                                       bool (*is_meant)(std::int64_t layer, std::int64_t n)) {
+  std::vector<bool> meant(layers);
+  if (frequency == nullptr) {
+    return std::nullopt;
+  }
+  if (frequency->is_number_integer() && frequency->get<std::int64_t>() > 0) {
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      meant[layer] = is_meant(static_cast<std::int64_t>(layer), frequency->get<std::int64_t>());
+    }
+    return meant;
+  }
+  const auto is_flag = [](const json& value) { return value == 0 || value == 1; };
+  if (!frequency->is_array() || frequency->size() != layers || !std::ranges::all_of(*frequency, is_flag)) {
+    return std::nullopt;
+  }
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    meant[layer] = (*frequency)[layer] == 1;
+  }
+  return meant;
+}
+
+bool IsFirstOf(std::int64_t layer, std::int64_t n) { return layer % n == 0; }
+bool IsLastOf(std::int64_t layer, std::int64_t n) { return (layer + 1) % n == 0; }
+bool IsNotLastOf(std::int64_t layer, std::int64_t n) { return !IsLastOf(layer, n); }
+
+// A hybrid's pattern, or which layers have experts and which linear attention. Where neither is said the tensors tell.
 absl::Status ReadLayerKinds(JsonFields& fields, StatedConfiguration& stated) {
   const auto pattern = fields.Text({"hybrid_layer_pattern", "hybrid_override_pattern"});
   SLIPWAY_RETURN_IF_ERROR(fields.status());
   if (pattern && !pattern->empty()) {
     SLIPWAY_RETURN_IF_ERROR(ReadHybridPattern(*pattern, stated.layer_kinds.emplace()));
     stated.layers = static_cast<std::int64_t>(stated.layer_kinds->size());
+    stated.hybrid = true;
     return absl::OkStatus();
   }
-  const json* frequency = fields.Find({"moe_layer_freq"});
-  if (!stated.experts.count || frequency == nullptr || stated.layers.value_or(kMaximumExtent) > kMaximumStatedLayers) {
+  if (!stated.layers || *stated.layers > kMaximumStatedLayers) {
     return absl::OkStatus();
   }
   const auto layers = static_cast<std::size_t>(*stated.layers);
-  const auto is_flag = [](const json& value) { return value == 0 || value == 1; };
-  std::vector<LayerKind> kinds(layers);
-  if (frequency->is_number_integer() && frequency->get<std::int64_t>() > 0) {
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      kinds[layer].feed =
-          static_cast<std::int64_t>(layer) % frequency->get<std::int64_t>() == 0 ? Feed::kExperts : Feed::kDense;
+  if (const auto without_rope = Meant(fields.Find({"no_rope_freq"}), layers, IsLastOf)) {
+    for (const bool is_without : *without_rope) {
+      stated.rotary_layers.push_back(is_without ? 0 : 1);
     }
-  } else if (frequency->is_array() && frequency->size() == layers && std::ranges::all_of(*frequency, is_flag)) {
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      kinds[layer].feed = (*frequency)[layer] == 1 ? Feed::kExperts : Feed::kDense;
-    }
-  } else {
+  }
+  const auto experts =
+      stated.experts.count ? Meant(fields.Find({"moe_layer_freq"}), layers, IsFirstOf) : std::nullopt;
+  const auto linear = Meant(fields.Find({"linear_attention_freq"}), layers, IsNotLastOf);
+  if (!experts && (stated.experts.count || !linear)) {
     return absl::OkStatus();
   }
-  stated.layer_kinds = std::move(kinds);
+  std::vector<LayerKind>& kinds = stated.layer_kinds.emplace(layers);
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    kinds[layer].mixer = linear && (*linear)[layer] ? Mixer::kLinearAttention : Mixer::kAttention;
+    kinds[layer].feed = experts && (*experts)[layer] ? Feed::kExperts : Feed::kDense;
+  }
   return absl::OkStatus();
 }
 

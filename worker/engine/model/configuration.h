@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -99,17 +100,21 @@ struct ModelConfiguration {
   bool full_qk_norm = false;  // over all heads at once
   bool latent_attention = false;
   bool parallel_attention = false;  // beside the MLP, not before it
+  bool attention_gate = false;  // attention_output_gate: each query head has a gate
   double rotary_base = 10000.0;
   double rotary_percent = 1.0;
   std::string position_embedding = "rope";     // rope, yarn, learned_absolute, none
   std::optional<double> llama3_rope_factor;    // use_rope_scaling
   std::optional<double> linear_rope_factor;    // seq_len_interpolation_factor
   std::optional<std::int64_t> sliding_window;  // Hugging Face's count: left + 1
+  std::vector<std::int64_t> rotary_layers;     // 1 where a layer has rotary positions; empty: as all others say
   std::optional<double> initializer_range;
   DType parameters_dtype = DType::kBF16;  // params_dtype
 
   std::vector<LayerKind> layer_kinds;       // one a layer
-  std::vector<LayerKind> prediction_kinds;  // one a multi-token-prediction layer: of the layer inside
+  // Of the layers inside multi-token-prediction layers, one after the other; prediction_depth of them in each.
+  std::vector<LayerKind> prediction_kinds;
+  std::int64_t prediction_depth = 1;
   ExpertsConfiguration experts;
   LatentAttentionConfiguration latent;
   YarnConfiguration yarn;
@@ -118,7 +123,11 @@ struct ModelConfiguration {
   // Which weights the checkpoint has, as PatternOf (architecture.h) spells them: switches that nothing states.
   std::set<std::string, std::less<>> patterns;
 
+  // Settings that only some families have, by the argument's name; each as a phrase ("qk_l2_norm is true").
+  std::map<std::string, std::string, std::less<>> special;
+
   [[nodiscard]] bool Has(std::string_view pattern) const { return patterns.contains(pattern); }
+  [[nodiscard]] bool Says(std::string_view argument) const { return special.contains(argument); }
 };
 
 }  // namespace slipway::engine

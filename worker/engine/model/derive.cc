@@ -19,7 +19,16 @@ constexpr std::string_view kFc2 = "decoder.layers.{layer}.mlp.linear_fc2.weight"
 constexpr std::string_view kExpertFc1 = "decoder.layers.{layer}.mlp.experts.{expert}.linear_fc1.weight";
 constexpr std::string_view kExpertFc2 = "decoder.layers.{layer}.mlp.experts.{expert}.linear_fc2.weight";
 constexpr std::string_view kSharedFc2 = "decoder.layers.{layer}.mlp.shared_experts.linear_fc2.weight";
+constexpr std::string_view kLatentProjection = "decoder.layers.{layer}.mlp.fc1_latent_proj.weight";
 constexpr std::string_view kExperts = ".mlp.experts.";
+
+constexpr std::string_view kDeltaNetDecay = "decoder.layers.{layer}.self_attention.A_log";
+constexpr std::string_view kDeltaNetNorm = "decoder.layers.{layer}.self_attention.out_norm.weight";
+constexpr std::string_view kDeltaNetConvolution = "decoder.layers.{layer}.self_attention.conv1d.weight";
+constexpr std::string_view kMambaDecay = "decoder.layers.{layer}.mixer.A_log";
+constexpr std::string_view kMambaOutput = "decoder.layers.{layer}.mixer.out_proj.weight";
+constexpr std::string_view kMambaConvolution = "decoder.layers.{layer}.mixer.conv1d.weight";
+constexpr std::size_t kKernelAxis = 2;  // of a convolution [channels, 1, kernel]
 
 // What a tensor of a layer shows of its kind.
 struct Sign {
@@ -56,20 +65,21 @@ bool TakePrefix(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
-// Notes what `name` shows of the layer that it is in, if it is in one of `container`.
-void NoteKind(std::string_view name, std::string_view container, std::vector<LayerKind>& kinds) {
+// The number that follows `container` in `name`, which loses both; nullopt where it begins otherwise.
+std::optional<std::size_t> TakeLayer(std::string_view& name, std::string_view container) {
   if (!TakePrefix(name, container)) {
-    return;
+    return std::nullopt;
   }
   const std::optional<std::int64_t> layer = TakeNumber(name);
-  if (!layer || !TakePrefix(name, ".")) {
-    return;
+  return layer && TakePrefix(name, ".") ? std::optional(static_cast<std::size_t>(*layer)) : std::nullopt;
+}
+
+// Notes what `name`, inside the layer `layer`, shows of it.
+void NoteKind(std::string_view name, std::size_t layer, std::vector<LayerKind>& kinds) {
+  if (layer >= kinds.size()) {
+    kinds.resize(layer + 1, LayerKind{Mixer::kNone, Feed::kNone});
   }
-  TakePrefix(name, "transformer_layer.");
-  if (static_cast<std::size_t>(*layer) >= kinds.size()) {
-    kinds.resize(static_cast<std::size_t>(*layer) + 1, LayerKind{Mixer::kNone, Feed::kNone});
-  }
-  LayerKind& kind = kinds[static_cast<std::size_t>(*layer)];
+  LayerKind& kind = kinds[layer];
   for (const Sign& sign : kSigns) {
     if (name.starts_with(sign.within)) {
       kind.mixer = sign.mixer.value_or(kind.mixer);
@@ -88,13 +98,50 @@ void Fill(std::optional<Value>& value, std::optional<Value> evidence) {
 TensorEvidence::TensorEvidence(const std::map<std::string, CanonicalTensor>& tensors) {
   for (const auto& [name, tensor] : tensors) {
     first_.try_emplace(PatternOf(name), &tensor);
-    NoteKind(name, "decoder.layers.", layers_);
-    NoteKind(name, "mtp.layers.", predictions_);
+    NoteLayer(name);
     if (const std::size_t at = name.find(kExperts); at != std::string::npos) {
       std::string_view rest = std::string_view(name).substr(at + kExperts.size());
       experts_ = std::max(experts_, TakeNumber(rest).value_or(-1) + 1);
     }
   }
+}
+
+void TensorEvidence::NoteLayer(std::string_view name) {
+  if (const auto layer = TakeLayer(name, "decoder.layers.")) {
+    NoteKind(name, *layer, layers_);
+    return;
+  }
+  const auto outer = TakeLayer(name, "mtp.layers.");
+  if (!outer) {
+    return;
+  }
+  if (*outer >= predictions_.size()) {
+    predictions_.resize(*outer + 1);
+  }
+  const bool is_inside = TakePrefix(name, "transformer_layer.");
+  const std::size_t inner = is_inside ? TakeLayer(name, "layers.").value_or(0) : 0;
+  NoteKind(is_inside ? name : "", inner, predictions_[*outer]);
+}
+
+std::int64_t TensorEvidence::prediction_depth() const {
+  std::size_t depth = 1;
+  for (const std::vector<LayerKind>& layers : predictions_) {
+    depth = std::max(depth, layers.size());
+  }
+  return static_cast<std::int64_t>(depth);
+}
+
+std::vector<LayerKind> TensorEvidence::prediction_kinds() const {
+  std::vector<LayerKind> kinds;
+  const auto depth = static_cast<std::size_t>(prediction_depth());
+  if (predictions_.size() * depth > kMaximumLayers) {
+    return kinds;  // their tensors will be unknown ones
+  }
+  for (const std::vector<LayerKind>& layers : predictions_) {
+    kinds.insert(kinds.end(), layers.begin(), layers.end());
+    kinds.resize(kinds.size() + depth - layers.size(), LayerKind{Mixer::kNone, Feed::kNone});
+  }
+  return kinds;
 }
 
 std::set<std::string, std::less<>> TensorEvidence::patterns() const {
@@ -119,6 +166,7 @@ std::optional<DType> TensorEvidence::Type(std::string_view pattern) const {
 void TensorEvidence::Complete(StatedConfiguration& stated) const {
   CompleteSizes(stated);
   CompleteExperts(stated);
+  CompleteMixers(stated);
   CompleteSwitches(stated);
 }
 
@@ -131,7 +179,11 @@ void TensorEvidence::CompleteSizes(StatedConfiguration& stated) const {
     if (const auto columns = Extent(kProjection, 1)) {
       Fill(stated.head_dimension, std::optional(*columns / heads));
     }
-    if (const auto rows = Extent(kQkv, 0); rows && stated.head_dimension.value_or(0) > 0) {
+    const auto rows = Extent(kQkv, 0);
+    const std::int64_t with_gates = 2 * (heads + stated.query_groups.value_or(heads));
+    Fill(stated.attention_gate, std::optional(rows && stated.head_dimension.value_or(0) > 0 &&
+                                              *rows / *stated.head_dimension == with_gates));
+    if (rows && stated.head_dimension.value_or(0) > 0 && !*stated.attention_gate) {
       Fill(stated.query_groups, std::optional((*rows / *stated.head_dimension - heads) / 2));
     }
     Fill(stated.query_groups, std::optional(heads));
@@ -146,7 +198,19 @@ void TensorEvidence::CompleteExperts(StatedConfiguration& stated) const {
   Fill(stated.experts.count, std::optional(experts_));
   Fill(stated.experts.ffn_hidden_size, Extent(kExpertFc2, 1));
   Fill(stated.experts.shared_ffn_hidden_size, Extent(kSharedFc2, 1));
+  Fill(stated.experts.latent_size, Extent(kLatentProjection, 0));
   Fill(stated.ffn_hidden_size, stated.experts.ffn_hidden_size);
+}
+
+void TensorEvidence::CompleteMixers(StatedConfiguration& stated) const {
+  Fill(stated.linear_attention.value_heads, Extent(kDeltaNetDecay, 0));
+  Fill(stated.linear_attention.value_dimension, Extent(kDeltaNetNorm, 0));
+  Fill(stated.linear_attention.kernel, Extent(kDeltaNetConvolution, kKernelAxis));
+  Fill(stated.mamba.heads, Extent(kMambaDecay, 0));
+  Fill(stated.mamba.kernel, Extent(kMambaConvolution, kKernelAxis));
+  if (const auto width = Extent(kMambaOutput, 1); width && stated.mamba.heads.value_or(0) > 0) {
+    Fill(stated.mamba.head_dimension, std::optional(*width / *stated.mamba.heads));
+  }
 }
 
 void TensorEvidence::CompleteSwitches(StatedConfiguration& stated) const {

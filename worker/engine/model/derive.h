@@ -2,7 +2,9 @@
 #pragma once
 
 #include <map>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "worker/engine/checkpoint/canonical.h"
@@ -20,7 +22,9 @@ class TensorEvidence {
   void Complete(StatedConfiguration& stated) const;
   // One kind a layer, for as many layers as there are.
   [[nodiscard]] const std::vector<LayerKind>& layer_kinds() const { return layers_; }
-  [[nodiscard]] const std::vector<LayerKind>& prediction_kinds() const { return predictions_; }
+  // Of the layers inside prediction layers, one after the other: prediction_depth of them in each.
+  [[nodiscard]] std::vector<LayerKind> prediction_kinds() const;
+  [[nodiscard]] std::int64_t prediction_depth() const;
   [[nodiscard]] std::set<std::string, std::less<>> patterns() const;
 
   // Of the first tensor of that pattern: the extent of `axis`, and the type; nullopt where there is none.
@@ -29,13 +33,15 @@ class TensorEvidence {
   [[nodiscard]] bool Has(std::string_view pattern) const { return first_.find(pattern) != first_.end(); }
 
  private:
+  void NoteLayer(std::string_view name);
   void CompleteSizes(StatedConfiguration& stated) const;
   void CompleteExperts(StatedConfiguration& stated) const;
+  void CompleteMixers(StatedConfiguration& stated) const;
   void CompleteSwitches(StatedConfiguration& stated) const;
 
   std::map<std::string, const CanonicalTensor*, std::less<>> first_;  // by pattern
   std::vector<LayerKind> layers_;
-  std::vector<LayerKind> predictions_;
+  std::vector<std::vector<LayerKind>> predictions_;
   std::int64_t experts_ = 0;
 };
 

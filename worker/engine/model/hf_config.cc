@@ -1,7 +1,11 @@
 // config.json of the families in the tables. Rotary settings have three spellings: rope_theta with rope_scaling (with
 // "type" or "rope_type" inside), and rope_parameters, which holds both (transformers 5).
+#include <algorithm>
+#include <array>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "worker/engine/model/architecture.h"
 #include "worker/engine/model/json_fields.h"
@@ -94,6 +98,42 @@ void ReadMixers(JsonFields& fields, StatedConfiguration& stated) {
                   .chunk = fields.Size({"chunk_size"})};
 }
 
+// Nemotron-H, which has no positions: what each layer is, in one of the spellings of transformers' versions.
+void ReadBlockTypes(JsonFields& fields, StatedConfiguration& stated) {
+  struct BlockType {
+    char letter;
+    std::array<std::string_view, 2> names;
+    LayerKind kind;
+  };
+  constexpr auto kBlockTypes = std::to_array<BlockType>({
+      {'M', {"linear_attention", "mamba"}, {Mixer::kMamba, Feed::kNone}},
+      {'*', {"full_attention", "attention"}, {Mixer::kAttention, Feed::kNone}},
+      {'-', {"mlp", "mlp"}, {Mixer::kNone, Feed::kDense}},
+      {'E', {"moe", "moe"}, {Mixer::kNone, Feed::kExperts}},
+  });
+  std::vector<LayerKind> kinds;
+  const auto add = [&](const auto& is_meant) {
+    const auto* const found = std::ranges::find_if(kBlockTypes, is_meant);
+    kinds.push_back(found == kBlockTypes.end() ? LayerKind{Mixer::kNone, Feed::kNone} : found->kind);
+  };
+  if (const json* list = fields.Find({"layers_block_type"}); list != nullptr && list->is_array()) {
+    for (const json& entry : *list) {
+      const std::string name = entry.is_string() ? entry.get<std::string>() : "";
+      add([&](const BlockType& type) { return std::ranges::find(type.names, name) != type.names.end(); });
+    }
+  } else if (const auto pattern = fields.Text({"hybrid_override_pattern"})) {
+    for (const char letter : *pattern) {
+      add([&](const BlockType& type) { return type.letter == letter; });
+    }
+  } else {
+    return;
+  }
+  stated.layers = static_cast<std::int64_t>(kinds.size());
+  stated.layer_kinds = std::move(kinds);
+  stated.hybrid = true;
+  stated.position_embedding = "none";
+}
+
 }  // namespace
 
 absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
@@ -125,6 +165,7 @@ absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
   }
   ReadExperts(fields, stated);
   ReadMixers(fields, stated);
+  ReadBlockTypes(fields, stated);
   if (const auto dtype = fields.Text({"dtype", "torch_dtype"})) {
     stated.parameters_dtype = DTypeFromTorchName(*dtype);
   }

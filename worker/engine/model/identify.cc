@@ -70,15 +70,33 @@ absl::Status Unsupported(std::string_view what) {
   return Error(Reason::kArchitectureUnsupported, fmt::format("{}; supported are {}", what, Names()));
 }
 
+bool Accepts(const Architecture& architecture, std::string_view argument) {
+  return std::ranges::find(architecture.accepts, argument) != architecture.accepts.end();
+}
+
+// Architecture::fit; 0 also where the configuration says something that the family does not know.
+int FitOf(const Architecture& architecture, const ModelConfiguration& configuration) {
+  const auto accepts = [&](const auto& fact) { return Accepts(architecture, fact.first); };
+  return std::ranges::all_of(configuration.special, accepts) ? architecture.fit(configuration) : 0;
+}
+
+std::string Facts(const ModelConfiguration& configuration) {
+  std::vector<std::string_view> facts;
+  for (const auto& [argument, fact] : configuration.special) {
+    facts.push_back(fact);
+  }
+  return facts.empty() ? "" : fmt::format("; the configuration says: {}", fmt::join(facts, ", "));
+}
+
 // What a person needs to see why a configuration is not of a family.
 std::string Summary(const ModelConfiguration& c) {
   const auto word = [](bool has) { return has ? "with" : "without"; };
   return fmt::format(
       "{} {}, {} activation, {} experts, {} latent attention, {} norms of queries and keys, {} bias in q, k and v, {} "
-      "bias in linear layers, {} a sliding window",
+      "bias in linear layers, {} a sliding window, {} gates of queries, {} positions{}",
       c.normalization, c.gated ? "and gated MLPs" : "and ungated MLPs", c.activation, word(c.experts.count.has_value()),
       word(c.latent_attention), word(c.qk_norm), word(c.qkv_bias), word(c.linear_bias),
-      word(c.sliding_window.has_value()));
+      word(c.sliding_window.has_value()), word(c.attention_gate), c.position_embedding, Facts(c));
 }
 
 absl::StatusOr<const Architecture*> Named(const ModelConfiguration& configuration, const std::string& name,
@@ -87,7 +105,7 @@ absl::StatusOr<const Architecture*> Named(const ModelConfiguration& configuratio
   if (architecture == nullptr) {
     return Unsupported(fmt::format("{} names {}", origin, name));
   }
-  if (architecture->fit(configuration) == 0) {
+  if (FitOf(*architecture, configuration) == 0) {
     return Error(Reason::kArchitectureUnsupported,
                  fmt::format("{} names {}, but the model is one with {}", origin, name, Summary(configuration)));
   }
@@ -98,14 +116,14 @@ absl::StatusOr<const Architecture*> Named(const ModelConfiguration& configuratio
 Match Nearest(const ModelConfiguration& configuration, bool must_fit) {
   Match nearest;
   for (const Architecture* architecture : Architectures()) {
-    const int fit = architecture->fit(configuration);
+    const int fit = FitOf(*architecture, configuration);
     if (must_fit && fit == 0) {
       continue;
     }
     Match match = MatchTo(*architecture, configuration);
     const auto better = [&] {
       return match.distance() < nearest.distance() ||
-             (match.distance() == nearest.distance() && fit > nearest.architecture->fit(configuration));
+             (match.distance() == nearest.distance() && fit > FitOf(*nearest.architecture, configuration));
     };
     if (nearest.architecture == nullptr || better()) {
       nearest = std::move(match);
@@ -114,7 +132,7 @@ Match Nearest(const ModelConfiguration& configuration, bool must_fit) {
   return nearest;
 }
 
-absl::Status NoFamily(const ModelConfiguration& configuration, const std::vector<std::string>& facts = {}) {
+absl::Status NoFamily(const ModelConfiguration& configuration) {
   const Match nearest = Nearest(configuration, /*must_fit=*/false);
   std::string what = fmt::format("the model is of no supported family; {} comes nearest", nearest.architecture->name);
   if (!nearest.unknown.empty()) {
@@ -126,9 +144,8 @@ absl::Status NoFamily(const ModelConfiguration& configuration, const std::vector
   }
   if (nearest.unknown.empty() && nearest.missing.empty()) {
     what += fmt::format("; the model is one with {}", Summary(configuration));
-  }
-  if (!facts.empty()) {
-    what += fmt::format("; the configuration says: {}", fmt::join(facts, ", "));
+  } else {
+    what += Facts(configuration);
   }
   return Error(Reason::kArchitectureUnsupported, fmt::format("{}; supported are {}", what, Names()),
                {.tensor = nearest.unknown.empty() ? "" : nearest.unknown.front()});
@@ -138,7 +155,7 @@ absl::Status NoFamily(const ModelConfiguration& configuration, const std::vector
 std::vector<std::string_view> Equals(const Match& chosen, const ModelConfiguration& configuration) {
   std::vector<std::string_view> equals;
   for (const Architecture* architecture : Architectures()) {
-    if (architecture != chosen.architecture && architecture->fit(configuration) > 0 &&
+    if (architecture != chosen.architecture && FitOf(*architecture, configuration) > 0 &&
         MatchTo(*architecture, configuration).distance() == chosen.distance()) {
       equals.push_back(architecture->name);
     }
@@ -184,8 +201,11 @@ absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration&
   return best.architecture;
 }
 
-absl::Status RefuseFacts(const std::vector<std::string>& facts, const ModelConfiguration& configuration) {
-  return facts.empty() ? absl::OkStatus() : NoFamily(configuration, facts);
+absl::Status RefuseUnknownFacts(const ModelConfiguration& configuration) {
+  const auto is_known = [](const auto& fact) {
+    return std::ranges::any_of(Architectures(), [&](const Architecture* a) { return Accepts(*a, fact.first); });
+  };
+  return std::ranges::all_of(configuration.special, is_known) ? absl::OkStatus() : NoFamily(configuration);
 }
 
 }  // namespace slipway::engine

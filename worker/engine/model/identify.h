@@ -21,7 +21,7 @@ absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration&
                                                        const std::string& named, const nlohmann::json& hf_config,
                                                        std::vector<std::string>& notes);
 
-// ARCHITECTURE_UNSUPPORTED for facts that no family has.
-absl::Status RefuseFacts(const std::vector<std::string>& facts, const ModelConfiguration& configuration);
+// ARCHITECTURE_UNSUPPORTED for special settings that no family has.
+absl::Status RefuseUnknownFacts(const ModelConfiguration& configuration);
 
 }  // namespace slipway::engine

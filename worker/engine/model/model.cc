@@ -59,7 +59,10 @@ absl::StatusOr<Model> LearnModel(const Checkpoint& checkpoint, const std::map<st
       model.configuration,
       ResolveConfiguration(arguments, hf_config, of_config != nullptr && of_config->beyond_arguments, tensors,
                            model.notes));
-  SLIPWAY_RETURN_IF_ERROR(RefuseFacts(unsupported, model.configuration));
+  for (const std::string& fact : unsupported) {
+    model.configuration.special.emplace(fact.substr(0, fact.find(' ')), fact);
+  }
+  SLIPWAY_RETURN_IF_ERROR(RefuseUnknownFacts(model.configuration));
   SLIPWAY_ASSIGN_OR_RETURN(model.architecture,
                            ChooseArchitecture(model.configuration, options.architecture, model.hf_config, model.notes));
   if (model.architecture->beyond_arguments && model.hf_config.is_null()) {

@@ -136,6 +136,18 @@ absl::StatusOr<Stated> Merge(const Stated& arguments, Stated hf_config, bool con
   const auto merge = [&](const auto&... fields) { (MergeSetting(fields, hf_config, config_wins, merged, notes), ...); };
   std::apply(merge, kSettings);
   std::apply(merge, kGroupSettings);
+  if (hf_config.hybrid) {
+    if (arguments.hybrid && *arguments.layer_kinds != *hf_config.layer_kinds) {
+      return Error(Reason::kConfigurationInvalid,
+                   "the kinds of layers in the training arguments are others than in --hf-config");
+    }
+    merged.layer_kinds = hf_config.layer_kinds;
+    merged.hybrid = true;
+    if (arguments.position_embedding == "rope") {
+      notes.emplace_back("position_embedding_type: the training arguments say rope, the model of --hf-config has none");
+    }
+    merged.position_embedding = hf_config.position_embedding;
+  }
   // Models round their vocabulary up; arguments have the tokenizer's size.
   if (hf_config.vocabulary_size) {
     merged.vocabulary_size = hf_config.vocabulary_size;
@@ -214,13 +226,22 @@ void SetNumbers(const Stated& stated, ModelConfiguration& c, Notes& notes) {
   c.sliding_window = nonzero(stated.sliding_window);
 }
 
+// What a layer shows nothing of is there all the same, except in a hybrid: so that its tensors are missed.
+void CompleteKinds(Feed feed, std::vector<LayerKind>& kinds) {
+  for (LayerKind& kind : kinds) {
+    kind.mixer = kind.mixer == Mixer::kNone ? Mixer::kAttention : kind.mixer;
+    kind.feed = kind.feed == Feed::kNone ? feed : kind.feed;
+  }
+}
+
 // What the configuration says of layers, where it does and speaks of as many; else what their tensors show.
 void SetLayers(const TensorEvidence& evidence, const Stated& stated, ModelConfiguration& c) {
   c.layers = stated.layers.value_or(0);
   c.layer_kinds = evidence.layer_kinds();
   if (stated.layer_kinds && std::cmp_equal(stated.layer_kinds->size(), c.layers)) {
     c.layer_kinds = *stated.layer_kinds;
-    for (std::size_t layer = 0; layer < std::min(c.layer_kinds.size(), evidence.layer_kinds().size()); ++layer) {
+    const std::size_t seen = stated.hybrid ? 0 : std::min(c.layer_kinds.size(), evidence.layer_kinds().size());
+    for (std::size_t layer = 0; layer < seen; ++layer) {
       // Experts' frequency says nothing of the mixers.
       if (evidence.layer_kinds()[layer].mixer != Mixer::kNone && c.layer_kinds[layer].mixer == Mixer::kAttention) {
         c.layer_kinds[layer].mixer = evidence.layer_kinds()[layer].mixer;
@@ -231,6 +252,12 @@ void SetLayers(const TensorEvidence& evidence, const Stated& stated, ModelConfig
     c.layer_kinds.resize(static_cast<std::size_t>(c.layers));
   }
   c.prediction_kinds = evidence.prediction_kinds();
+  c.prediction_depth = evidence.prediction_depth();
+  const bool hybrid = stated.hybrid || std::ranges::count(c.layer_kinds, Mixer::kMamba, &LayerKind::mixer) > 0;
+  if (!hybrid) {
+    CompleteKinds(Feed::kDense, c.layer_kinds);
+    CompleteKinds(c.layer_kinds.empty() ? Feed::kDense : c.layer_kinds.back().feed, c.prediction_kinds);
+  }
   const auto has_experts = [](LayerKind kind) { return kind.feed == Feed::kExperts; };
   c.experts = stated.experts;
   if (std::ranges::none_of(c.layer_kinds, has_experts) && std::ranges::none_of(c.prediction_kinds, has_experts)) {
@@ -266,6 +293,8 @@ absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments,
   c.full_qk_norm = c.qk_norm && evidence.Extent(kQueryNorm, 0) != c.head_dimension;
   c.latent_attention = *stated.latent_attention;
   c.parallel_attention = stated.parallel_attention.value_or(!c.Has("decoder.layers.{layer}.pre_mlp_layernorm.weight"));
+  c.attention_gate = stated.attention_gate.value_or(false);
+  c.rotary_layers = stated.rotary_layers;
   c.latent = stated.latent;
   c.yarn = stated.yarn;
   c.linear_attention = stated.linear_attention;

@@ -7,6 +7,9 @@ namespace {
 
 constexpr std::string_view kLayer = "{layer}";
 constexpr std::string_view kNext = "{next}";
+constexpr std::string_view kInner = "{inner}";
+constexpr std::string_view kFirst = "{first}";
+constexpr std::string_view kLast = "{last}";
 constexpr std::string_view kExpert = "{expert}";
 
 void Replace(std::string& text, std::string_view placeholder, std::int64_t number) {
@@ -15,27 +18,36 @@ void Replace(std::string& text, std::string_view placeholder, std::int64_t numbe
   }
 }
 
-std::string Spell(std::string_view prefix, std::string_view name, std::int64_t layer, std::int64_t next,
-                  std::int64_t expert) {
+std::string Spell(std::string_view prefix, std::string_view name, std::int64_t layer, std::int64_t expert,
+                  const ModelConfiguration& c) {
   std::string text(prefix);
   text += name;
   Replace(text, kLayer, layer);
-  Replace(text, kNext, next);
+  Replace(text, kNext, c.layers + layer);
+  Replace(text, kFirst, layer * c.prediction_depth);
+  Replace(text, kLast, (layer + 1) * c.prediction_depth - 1);
   Replace(text, kExpert, expert);
   return text;
 }
 
-const std::vector<LayerKind>& KindsOf(Repeat repeat, const ModelConfiguration& c) {
-  static const std::vector<LayerKind> kOne(1);
+std::vector<LayerKind> KindsOf(Repeat repeat, const ModelConfiguration& c) {
   switch (repeat) {
     case Repeat::kOnce:
-      return kOne;
+      return std::vector<LayerKind>(1);
     case Repeat::kLayers:
       return c.layer_kinds;
-    case Repeat::kPredictionLayers:
+    case Repeat::kPredictionLayers: {
+      const auto depth = static_cast<std::size_t>(c.prediction_depth);
+      std::vector<LayerKind> first;
+      for (std::size_t inner = 0; inner < c.prediction_kinds.size(); inner += depth) {
+        first.push_back(c.prediction_kinds[inner]);
+      }
+      return first;
+    }
+    case Repeat::kInnerPredictionLayers:
       return c.prediction_kinds;
   }
-  return kOne;
+  return {};
 }
 
 }  // namespace
@@ -43,7 +55,7 @@ const std::vector<LayerKind>& KindsOf(Repeat repeat, const ModelConfiguration& c
 std::vector<RuleInstance> InstancesOf(const Architecture& architecture, const ModelConfiguration& configuration) {
   std::vector<RuleInstance> instances;
   for (const RuleBlock& block : architecture.blocks) {
-    const std::vector<LayerKind>& kinds = KindsOf(block.repeat, configuration);
+    const std::vector<LayerKind> kinds = KindsOf(block.repeat, configuration);
     std::vector<const TensorRule*> present;
     for (const TensorRule& rule : block.rules) {
       if (IsPresent(block, rule, configuration)) {
@@ -99,14 +111,19 @@ bool IsPerExpert(std::string_view name) { return name.find(kExpert) != std::stri
 bool IsStacked(const TensorRule& rule) { return IsPerExpert(rule.source) && !IsPerExpert(rule.targets.front().name); }
 
 std::string SourceName(const RuleInstance& instance, const ModelConfiguration& configuration, std::int64_t expert) {
-  return Spell(instance.block->source, instance.rule->source, instance.layer, configuration.layers + instance.layer,
-               expert);
+  if (instance.block->repeat != Repeat::kInnerPredictionLayers) {
+    return Spell(instance.block->source, instance.rule->source, instance.layer, expert, configuration);
+  }
+  const std::int64_t depth = configuration.prediction_depth;
+  std::string name =
+      Spell(instance.block->source, instance.rule->source, instance.layer / depth, expert, configuration);
+  Replace(name, kInner, instance.layer % depth);
+  return name;
 }
 
 std::string TargetName(const RuleInstance& instance, std::size_t target, const ModelConfiguration& configuration,
                        std::int64_t expert) {
-  return Spell(instance.block->target, instance.rule->targets[target].name, instance.layer,
-               configuration.layers + instance.layer, expert);
+  return Spell(instance.block->target, instance.rule->targets[target].name, instance.layer, expert, configuration);
 }
 
 }  // namespace slipway::engine

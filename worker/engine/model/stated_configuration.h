@@ -35,6 +35,7 @@ struct StatedConfiguration {
   std::optional<bool> qk_norm;
   std::optional<bool> latent_attention;
   std::optional<bool> parallel_attention;
+  std::optional<bool> attention_gate;
   std::optional<double> rotary_base;
   std::optional<double> rotary_percent;
   std::optional<std::string> position_embedding;
@@ -44,13 +45,15 @@ struct StatedConfiguration {
   std::optional<std::int64_t> sliding_window;
   std::optional<double> initializer_range;
   std::optional<DType> parameters_dtype;
+  std::vector<std::int64_t> rotary_layers;
   std::optional<std::vector<LayerKind>> layer_kinds;
+  bool hybrid = false;  // a pattern gives each layer a mixer or a feed, not both
   ExpertsConfiguration experts;
   LatentAttentionConfiguration latent;
   YarnConfiguration yarn;
   LinearAttentionConfiguration linear_attention;
   MambaConfiguration mamba;
-  // Facts that no family of the tables has, each as a phrase ("num_experts is 8"); empty: none.
+  // Facts that most families do not know, each as a phrase that begins with the argument ("qk_l2_norm is true").
   std::vector<std::string> unsupported;
 };
 

@@ -1,5 +1,7 @@
 #include "worker/engine/target/huggingface_config.h"
 
+#include <algorithm>
+#include <array>
 #include <string_view>
 #include <utility>
 
@@ -9,6 +11,10 @@ namespace slipway::engine {
 namespace {
 
 using nlohmann::json;
+
+// Fields that the rotary settings are spread over.
+constexpr std::array<std::string_view, 4> kRope = {"rope_theta", "rope_scaling", "rope_parameters",
+                                                   "partial_rotary_factor"};
 
 // As FP32: what the model computes in.
 bool Same(const json& a, const json& b) {
@@ -28,8 +34,10 @@ json RopeOf(const json& config) {
       rope.update(*found);
     }
   }
-  if (const auto theta = config.find("rope_theta"); theta != config.end()) {
-    rope["rope_theta"] = *theta;
+  for (const char* name : {"rope_theta", "partial_rotary_factor"}) {
+    if (const auto found = config.find(name); found != config.end()) {
+      rope[name] = *found;
+    }
   }
   if (const auto type = rope.find("type"); type != rope.end()) {
     rope["rope_type"] = *type;
@@ -69,22 +77,29 @@ class UsersConfig {
 
   void SetDefault(const std::string& name, const json& value) { config_.emplace(name, value); }
 
-  // `generated` has rope_theta and rope_scaling.
+  // `generated` has rope_theta with rope_scaling or rope_parameters, or nothing of them: no rotary positions.
   void SetRope(const json& generated) {
+    if (!generated.contains("rope_theta")) {
+      return;
+    }
     const json ours = RopeOf(generated);
     const json theirs = RopeOf(config_);
     const std::string type = Text(theirs["rope_type"]);
     const bool can_state = type == R"("default")" || type == R"("linear")" || type == R"("llama3")";
-    if (can_state ? SameRope(ours, theirs) : !generated["rope_scaling"].is_object()) {
+    if (can_state ? SameRope(ours, theirs) : ours["rope_type"] == "default") {
       return;
     }
     warnings_.push_back(
         fmt::format("config.json: the rotary settings are {}, not {} as in --hf-config: so the checkpoint "
                     "says",
                     Text(ours), Text(theirs)));
-    config_.erase("rope_parameters");
-    config_["rope_theta"] = generated["rope_theta"];
-    config_["rope_scaling"] = generated["rope_scaling"];
+    for (const std::string_view field : kRope) {
+      const std::string name(field);
+      config_.erase(name);
+      if (generated.contains(name)) {
+        config_[name] = generated[name];
+      }
+    }
   }
 
   // transformers 5 calls it dtype.
@@ -127,7 +142,7 @@ json MakeHuggingFaceConfig(const Model& model, const json& token_ids, DType dtyp
   UsersConfig config(model.hf_config, warnings);
   for (const ConfigField& field : model.architecture->fields) {
     const std::string name(field.name);
-    if (name == "rope_theta" || name == "rope_scaling" || !generated.contains(name)) {
+    if (std::ranges::find(kRope, name) != kRope.end() || !generated.contains(name)) {
       continue;
     }
     field.default_only || model.architecture->beyond_arguments ? config.SetDefault(name, generated[name])

@@ -1,5 +1,6 @@
 #include "worker/engine/model/architectures/config_groups.h"
 
+#include <algorithm>
 #include <cstddef>
 
 namespace slipway::engine {
@@ -12,9 +13,15 @@ constexpr int kOriginalPositions = 8192;
 
 }  // namespace
 
+bool HasOnlyAttention(const ModelConfiguration& c) {
+  return std::ranges::all_of(c.layer_kinds, [](const LayerKind& kind) {
+    return kind.mixer == Mixer::kAttention && kind.feed != Feed::kNone;
+  });
+}
+
 bool IsRotaryDecoder(const ModelConfiguration& c) {
   return c.normalization == "RMSNorm" && !c.latent_attention && c.position_embedding == "rope" &&
-         c.rotary_percent == 1.0;
+         c.rotary_percent == 1.0 && !c.attention_gate && HasOnlyAttention(c);
 }
 
 bool IsLayerNormDecoder(const ModelConfiguration& c) {
@@ -69,6 +76,14 @@ std::optional<nlohmann::json> RopeScaling(const ModelConfiguration& configuratio
     return nlohmann::json{{"rope_type", "linear"}, {"factor", *configuration.linear_rope_factor}};
   }
   return nlohmann::json(nullptr);
+}
+
+std::optional<nlohmann::json> PartialRope(const ModelConfiguration& configuration) {
+  nlohmann::json rope = *RopeScaling(configuration);
+  rope = rope.is_object() ? rope : nlohmann::json{{"rope_type", "default"}};
+  rope["rope_theta"] = configuration.rotary_base;
+  rope["partial_rotary_factor"] = configuration.rotary_percent;
+  return rope;
 }
 
 std::optional<nlohmann::json> SlidingWindow(const ModelConfiguration& configuration) {

@@ -54,6 +54,8 @@ std::optional<nlohmann::json> Always(const ModelConfiguration&) {
   return nlohmann::json(value);
 }
 
+// Every layer has attention and a feed.
+bool HasOnlyAttention(const ModelConfiguration& configuration);
 // RMSNorm and rotary positions over whole heads of ordinary attention.
 bool IsRotaryDecoder(const ModelConfiguration& configuration);
 // LayerNorm and ungated GELU, dense.
@@ -71,6 +73,8 @@ std::optional<nlohmann::json> NormalizedWeights(const ModelConfiguration& config
 std::optional<nlohmann::json> DenseLayers(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> ExpertFfn(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> NoDropout(const ModelConfiguration& configuration);
+// rope_parameters, where only a part of each head is rotated.
+std::optional<nlohmann::json> PartialRope(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> RopeScaling(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> SlidingWindow(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> FullAttentionLayers(const ModelConfiguration& configuration);

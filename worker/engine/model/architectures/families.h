@@ -16,14 +16,20 @@ extern const Architecture kGpt2;
 extern const Architecture kGptNeoX;
 extern const Architecture kGptOss;
 extern const Architecture kLlama;
+extern const Architecture kLlama4;
 extern const Architecture kMistral;
 extern const Architecture kMixtral;
+extern const Architecture kNemotron;
+extern const Architecture kNemotronH;
 extern const Architecture kOlmoe;
 extern const Architecture kPhi3;
 extern const Architecture kQwen2;
 extern const Architecture kQwen2Moe;
 extern const Architecture kQwen3;
 extern const Architecture kQwen3Moe;
+extern const Architecture kQwen3Next;
+extern const Architecture kQwen3_5;
+extern const Architecture kQwen3_5Moe;
 extern const Architecture kStarcoder2;
 
 // In the order in which they are listed to people.
@@ -37,14 +43,20 @@ inline constexpr std::array kArchitectures = {
     &kGptNeoX,
     &kGptOss,
     &kLlama,
+    &kLlama4,
     &kMistral,
     &kMixtral,
+    &kNemotron,
+    &kNemotronH,
     &kOlmoe,
     &kPhi3,
     &kQwen2,
     &kQwen2Moe,
     &kQwen3,
     &kQwen3Moe,
+    &kQwen3Next,
+    &kQwen3_5,
+    &kQwen3_5Moe,
     &kStarcoder2,
 };
 // clang-format on
