@@ -221,7 +221,7 @@ INSTANTIATE_TEST_SUITE_P(TorchDist, CanonicalFixture,
                          testing::Values("llama3_tp2_pp2_torch_dist", "llama-tied_tp1_pp2_nonhomogeneous_torch_dist",
                                          "qwen3_tp2_pp2_mcore014_torch_dist", "mistral_tp1_pp1_fp16_torch_dist",
                                          "llama2_tp4_pp1_padded-vocab_torch_dist", "core0.12_llama3_tp2_pp1",
-                                         "llama3_tp2_pp1_dp2_optimizer_torch_dist"),
+                                         "llama3_tp2_pp1_dp2_optimizer_torch_dist", "bridge-native_llama3_tp2_pp1"),
                          [](const auto& fixture) {
                            std::string name = fixture.param;
                            for (char& c : name) {
