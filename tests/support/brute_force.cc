@@ -1,5 +1,6 @@
 #include "tests/support/brute_force.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <fstream>
 #include <iterator>
@@ -7,6 +8,7 @@
 #include <stdexcept>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -105,27 +107,112 @@ void SplitQkv(const DenseTensor& qkv, const LlamaHeads& h, const std::string& pr
   out[prefix + "self_attn.v_proj." + suffix] = v;
 }
 
-void AddLayerTensor(const std::string& prefix, const std::string& name, const DenseTensor& tensor,
-                    const LlamaHeads& heads, Tensors& out) {
+// The first linear of an MLP: [gate; up] where it has twice the rows that the second has columns.
+void SplitFirstLinear(const DenseTensor& first, const DenseTensor& second, const std::string& prefix, Tensors& out) {
+  const std::int64_t columns = second.shape.at(1);
+  if (first.shape.at(0) == columns) {
+    out[prefix + "up_proj.weight"] = first;
+    return;
+  }
+  if (first.shape.at(0) != 2 * columns) {
+    throw std::runtime_error("the linears of " + prefix + " do not go together");
+  }
+  out[prefix + "gate_proj.weight"] = Rows(first, 0, columns);
+  out[prefix + "up_proj.weight"] = Rows(first, columns, columns);
+}
+
+// `stem` is the beginning of the layer's canonical names.
+void AddLayerTensor(const Tensors& canonical, const std::string& stem, const std::string& prefix,
+                    const std::string& name, const LlamaHeads& heads, Tensors& out) {
   static const std::map<std::string, std::string> kNames = {
       {"input_layernorm.weight", "input_layernorm.weight"},
       {"pre_mlp_layernorm.weight", "post_attention_layernorm.weight"},
       {"self_attention.linear_proj.weight", "self_attn.o_proj.weight"},
       {"self_attention.q_layernorm.weight", "self_attn.q_norm.weight"},
       {"self_attention.k_layernorm.weight", "self_attn.k_norm.weight"},
-      {"mlp.linear_fc2.weight", "mlp.down_proj.weight"},
+      {"self_attention.linear_q_down_proj.weight", "self_attn.q_a_proj.weight"},
+      {"self_attention.linear_q_up_proj.weight", "self_attn.q_b_proj.weight"},
+      {"self_attention.linear_kv_down_proj.weight", "self_attn.kv_a_proj_with_mqa.weight"},
+      {"self_attention.linear_kv_up_proj.weight", "self_attn.kv_b_proj.weight"},
+      {"self_attention.kv_layernorm.weight", "self_attn.kv_a_layernorm.weight"},
+      {"mlp.router.weight", "mlp.gate.weight"},
+      {"mlp.router.expert_bias", "mlp.gate.e_score_correction_bias"},
   };
+  const DenseTensor& tensor = canonical.at(stem + name);
+  constexpr std::string_view kFirst = "linear_fc1.weight";
+  constexpr std::string_view kSecond = "linear_fc2.weight";
   if (name == "self_attention.linear_qkv.weight" || name == "self_attention.linear_qkv.bias") {
     SplitQkv(tensor, heads, prefix, name.substr(name.rfind('.') + 1), out);
-  } else if (name == "mlp.linear_fc1.weight") {
-    const std::int64_t half = tensor.shape.at(0) / 2;
-    out[prefix + "mlp.gate_proj.weight"] = Rows(tensor, 0, half);
-    out[prefix + "mlp.up_proj.weight"] = Rows(tensor, half, half);
+  } else if (name.starts_with("mlp.") && name.ends_with(kFirst)) {
+    const std::string module = name.substr(0, name.size() - kFirst.size());
+    SplitFirstLinear(tensor, canonical.at(stem + module + std::string(kSecond)), prefix + module, out);
+  } else if (name.starts_with("mlp.") && name.ends_with(kSecond)) {
+    out[prefix + name.substr(0, name.size() - kSecond.size()) + "down_proj.weight"] = tensor;
+  } else if (name == "self_attention.q_layernorm.weight" &&
+             canonical.contains(stem + "self_attention.linear_q_up_proj.weight")) {
+    out[prefix + "self_attn.q_a_layernorm.weight"] = tensor;
   } else if (const auto found = kNames.find(name); found != kNames.end()) {
     out[prefix + found->second] = tensor;
+  } else if (name.starts_with("mixer.")) {
+    out[prefix + name] = tensor;
   } else {
     throw std::runtime_error("no rule for " + name);
   }
+}
+
+constexpr std::string_view kLayers = "decoder.layers.";
+constexpr std::string_view kPredictors = "mtp.layers.";
+
+// A multi-token prediction layer is one more layer after the decoder's.
+void AddPredictorTensor(const Tensors& canonical, const std::string& name, const LlamaHeads& heads, Tensors& out) {
+  constexpr std::string_view kInner = "transformer_layer.";
+  std::int64_t layers = 0;
+  while (canonical.contains(std::string(kLayers) + std::to_string(layers) + ".self_attention.linear_proj.weight")) {
+    ++layers;
+  }
+  const std::size_t dot = name.find('.', kPredictors.size());
+  const std::int64_t number = layers + std::stoll(name.substr(kPredictors.size(), dot - kPredictors.size()));
+  const std::string prefix = "model.layers." + std::to_string(number) + ".";
+  const std::string inside = name.substr(dot + 1);
+  if (inside.starts_with(kInner)) {
+    AddLayerTensor(canonical, name.substr(0, dot + 1) + std::string(kInner), prefix, inside.substr(kInner.size()),
+                   heads, out);
+  } else {
+    out[prefix + (inside == "final_layernorm.weight" ? "shared_head.norm.weight" : inside)] = canonical.at(name);
+  }
+}
+
+std::string Replaced(std::string text, std::string_view from, std::string_view to) {
+  const std::size_t found = text.find(from);
+  return found == std::string::npos ? text : text.replace(found, from.size(), to);
+}
+
+// Families that spell the same tensors otherwise, by what the golden's names show.
+Tensors AsTheGoldenSpells(Tensors tensors, const Tensors& golden) {
+  using Spellings = std::vector<std::pair<std::string_view, std::string_view>>;
+  static const Spellings kMixtral = {
+      {".mlp.", ".block_sparse_moe."}, {".gate_proj.", ".w1."}, {".down_proj.", ".w2."}, {".up_proj.", ".w3."}};
+  static const Spellings kNemotronH = {{"model.layers.", "backbone.layers."},
+                                       {"model.norm.", "backbone.norm_f."},
+                                       {"model.embed_tokens.", "backbone.embeddings."},
+                                       {".input_layernorm.", ".norm."},
+                                       {".post_attention_layernorm.", ".norm."},
+                                       {".self_attn.", ".mixer."},
+                                       {".mlp.", ".mixer."}};
+  const auto shows = [&golden](std::string_view part) {
+    return std::ranges::any_of(golden,
+                               [part](const auto& entry) { return entry.first.find(part) != std::string::npos; });
+  };
+  const Spellings spellings = shows(".block_sparse_moe.") ? kMixtral : shows("backbone.") ? kNemotronH : Spellings();
+  Tensors renamed;
+  for (auto& [name, tensor] : tensors) {
+    std::string spelled = name;
+    for (const auto& [from, to] : spellings) {
+      spelled = Replaced(std::move(spelled), from, to);
+    }
+    renamed[spelled] = std::move(tensor);
+  }
+  return renamed;
 }
 
 absl::StatusOr<Tensors> ReadAllCanonical(const engine::Checkpoint& checkpoint) {
@@ -241,7 +328,6 @@ Tensors ToHuggingFace(const Tensors& canonical, const LlamaHeads& heads) {
       {"decoder.final_layernorm.weight", "model.norm.weight"},
       {"output_layer.weight", "lm_head.weight"},
   };
-  constexpr std::string_view kLayers = "decoder.layers.";
   Tensors out;
   for (const auto& [name, tensor] : canonical) {
     if (const auto found = kNames.find(name); found != kNames.end()) {
@@ -249,7 +335,10 @@ Tensors ToHuggingFace(const Tensors& canonical, const LlamaHeads& heads) {
     } else if (name.starts_with(kLayers)) {
       const std::size_t dot = name.find('.', kLayers.size());
       const std::string layer = name.substr(kLayers.size(), dot - kLayers.size());
-      AddLayerTensor("model.layers." + layer + ".", name.substr(dot + 1), tensor, heads, out);
+      AddLayerTensor(canonical, name.substr(0, dot + 1), "model.layers." + layer + ".", name.substr(dot + 1), heads,
+                     out);
+    } else if (name.starts_with(kPredictors)) {
+      AddPredictorTensor(canonical, name, heads, out);
     } else {
       throw std::runtime_error("no rule for " + name);
     }
@@ -264,8 +353,8 @@ std::string CompareWithGolden(const engine::Checkpoint& checkpoint, const std::s
   if (!canonical.ok()) {
     return Describe(canonical.status());
   }
-  Tensors tensors = ToHuggingFace(*canonical, ReadHeads(golden_directory));
   const Tensors golden = ReadSafetensors(golden_directory + "/model.safetensors");
+  Tensors tensors = AsTheGoldenSpells(ToHuggingFace(*canonical, ReadHeads(golden_directory)), golden);
   std::string differences;
   for (const auto& [name, expected] : golden) {
     const auto found = tensors.find(name);
@@ -273,7 +362,7 @@ std::string CompareWithGolden(const engine::Checkpoint& checkpoint, const std::s
       differences += name + " is missing; ";
       continue;
     }
-    const bool vocabulary = name == "model.embed_tokens.weight" || name == "lm_head.weight";
+    const bool vocabulary = name.find(".embed") != std::string::npos || name == "lm_head.weight";
     if ((vocabulary ? FirstRows(found->second, expected.shape.at(0)) : found->second) != expected) {
       differences += name + " differs; ";
     }

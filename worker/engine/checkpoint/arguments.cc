@@ -46,23 +46,6 @@ std::size_t Utf8Length(std::string_view text) {
   return overlong || surrogate || too_large ? 0 : length;
 }
 
-// JSON texts must be UTF-8; Python's may hold lone surrogates, a hostile file's anything.
-std::string ValidUtf8(std::string_view text) {
-  std::string valid;
-  valid.reserve(text.size());
-  while (!text.empty()) {
-    const std::size_t length = Utf8Length(text);
-    if (length == 0) {
-      valid += '?';
-      text.remove_prefix(1);
-    } else {
-      valid += text.substr(0, length);
-      text.remove_prefix(length);
-    }
-  }
-  return valid;
-}
-
 // Little-endian two's complement as "0x1f" or "-0x1f"; decimal digits (protocol 0) as they are.
 std::string SpellBigInteger(std::string_view bytes) {
   if (std::ranges::all_of(bytes, [](char c) { return (c >= '0' && c <= '9') || c == '-'; })) {
@@ -232,16 +215,6 @@ std::int64_t FirstInteger(const nlohmann::json& arguments, std::initializer_list
   return 0;
 }
 
-ParallelLayout LayoutOf(const nlohmann::json& arguments) {
-  return {.tensor = FirstInteger(arguments, {"tensor_model_parallel_size", "model_parallel_size"}),
-          .pipeline = FirstInteger(arguments, {"pipeline_model_parallel_size"}),
-          .virtual_pipeline = FirstInteger(arguments, {"virtual_pipeline_model_parallel_size"}),
-          .expert = FirstInteger(arguments, {"expert_model_parallel_size"}),
-          .expert_tensor = FirstInteger(arguments, {"expert_tensor_parallel_size"}),
-          .context = FirstInteger(arguments, {"context_parallel_size"}),
-          .data = FirstInteger(arguments, {"data_parallel_size"})};
-}
-
 const nlohmann::json* FindArgument(const nlohmann::json& arguments, std::string_view name) {
   if (!arguments.is_object()) {
     return nullptr;
@@ -251,6 +224,32 @@ const nlohmann::json* FindArgument(const nlohmann::json& arguments, std::string_
 }
 
 }  // namespace
+
+std::string ValidUtf8(std::string_view text) {
+  std::string valid;
+  valid.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t length = Utf8Length(text);
+    if (length == 0) {
+      valid += '?';
+      text.remove_prefix(1);
+    } else {
+      valid += text.substr(0, length);
+      text.remove_prefix(length);
+    }
+  }
+  return valid;
+}
+
+ParallelLayout LayoutOf(const nlohmann::json& arguments) {
+  return {.tensor = FirstInteger(arguments, {"tensor_model_parallel_size", "model_parallel_size"}),
+          .pipeline = FirstInteger(arguments, {"pipeline_model_parallel_size"}),
+          .virtual_pipeline = FirstInteger(arguments, {"virtual_pipeline_model_parallel_size"}),
+          .expert = FirstInteger(arguments, {"expert_model_parallel_size"}),
+          .expert_tensor = FirstInteger(arguments, {"expert_tensor_parallel_size"}),
+          .context = FirstInteger(arguments, {"context_parallel_size"}),
+          .data = FirstInteger(arguments, {"data_parallel_size"})};
+}
 
 absl::StatusOr<nlohmann::json> PickleToJson(const PickleDocument& document, PickleValue value) {
   return Converter(document).Convert(value, 0);

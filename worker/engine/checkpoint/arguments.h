@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -30,6 +31,13 @@ absl::StatusOr<CommonState> ReadCommonState(const PickleDocument& document, Pick
 // 64 bits and non-finite numbers ("NaN", "Infinity", "-Infinity") as strings, paths and devices as their text,
 // namespaces as objects, anything else as {"opaque": "module.Class"}. LIMIT_EXCEEDED as above.
 absl::StatusOr<nlohmann::json> PickleToJson(const PickleDocument& document, PickleValue value);
+
+// JSON texts must be UTF-8; Python's may hold lone surrogates, a hostile file's anything: each byte of those becomes
+// "?".
+std::string ValidUtf8(std::string_view text);
+
+// The parallel sizes that the arguments tell; 0 for those that they do not.
+ParallelLayout LayoutOf(const nlohmann::json& arguments);
 
 // Fields of the arguments, absent where missing, null, or of another type. A boolean is not an integer; an integer is
 // a number.

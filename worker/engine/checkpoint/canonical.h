@@ -1,12 +1,12 @@
 // One set of names for all layouts: every weight of the model under its per-layer, global name, whether the checkpoint
 // stacks layers ("decoder.layers.self_attention..." of shape [L, ...]) or not, stacks experts or not, splits gate and
-// up
-// ("..._w", "..._v") or not, and whatever it calls its norms. Model tables speak these names only:
+// up ("..._w", "..._v") or not, and whatever it calls its norms and experts. Model tables speak these names only:
 //
 //   embedding.word_embeddings.weight            decoder.layers.<i>.self_attention.linear_qkv.weight
 //   decoder.layers.<i>.input_layernorm.weight   decoder.layers.<i>.pre_mlp_layernorm.weight
 //   decoder.layers.<i>.mlp.linear_fc1.weight    decoder.layers.<i>.mlp.experts.<e>.linear_fc1.weight
 //   decoder.final_layernorm.weight              output_layer.weight
+//   mtp.layers.<k>.transformer_layer.<as in a layer>, of hybrid models mtp.layers.<k>.mtp_model_layer.layers.<j>.<...>
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,6 @@
 #include "worker/engine/checkpoint/legacy.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <optional>
 #include <set>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
@@ -18,34 +18,17 @@
 #include "worker/engine/checkpoint/ignored_tally.h"
 #include "worker/engine/checkpoint/legacy_assembly.h"
 #include "worker/engine/checkpoint/legacy_grid.h"
+#include "worker/engine/checkpoint/legacy_numbers.h"
 #include "worker/engine/checkpoint/legacy_rank.h"
 #include "worker/engine/checkpoint/legacy_sharing.h"
+#include "worker/engine/checkpoint/legacy_split.h"
+#include "worker/engine/checkpoint/run_config.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr std::string_view kLayers = "decoder.layers.";
 constexpr std::string_view kEmbedding = "embedding.";
 constexpr std::string_view kOutputLayer = "output_layer.weight";
-constexpr std::string_view kExpertModule = ".experts.";
-
-// The layer's number in the name; absent outside the layers.
-std::optional<std::int64_t> LayerOf(std::string_view name) {
-  if (!name.starts_with(kLayers)) {
-    return std::nullopt;
-  }
-  name.remove_prefix(kLayers.size());
-  const std::size_t dot = name.find('.');
-  std::int64_t layer = 0;
-  const char* const end = name.data() + std::min(dot, name.size());
-  const auto [stop, error] = std::from_chars(name.data(), end, layer);
-  return error == std::errc() && stop == end && layer >= 0 ? std::optional(layer) : std::nullopt;
-}
-
-// `name` with another number of its layer.
-std::string WithLayer(std::string_view name, std::int64_t layer) {
-  return fmt::format("{}{}{}", kLayers, layer, name.substr(name.find('.', kLayers.size())));
-}
 
 class LegacyReader {
  public:
@@ -71,25 +54,26 @@ class LegacyReader {
   absl::Status ReadRanks() {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<RankPath> paths, ListRankFiles(directory_));
     SLIPWAY_ASSIGN_OR_RETURN(RankFile first, ReadRankFile(directory_, paths.front().file));
-    SLIPWAY_ASSIGN_OR_RETURN(const RankGrid grid, LayOutRanks(paths, first.common.layout));
-    pipeline_ranks_ = grid.size();
-    tensor_ranks_ = grid.front().size();
-    for (const auto& row : grid) {
-      for (const std::string& file : row) {
-        if (file == first.name) {
-          ranks_.push_back(std::move(first));
-          continue;
-        }
-        SLIPWAY_ASSIGN_OR_RETURN(RankFile rank, ReadRankFile(directory_, file));
-        rank.common.arguments.clear();  // the first rank's speak for all
-        ranks_.push_back(std::move(rank));
+    SLIPWAY_RETURN_IF_ERROR(CompleteArguments(directory_, first.common));
+    const CommonState common = first.common;  // the first file's arguments speak for all
+    SLIPWAY_ASSIGN_OR_RETURN(grid_, LayOutRanks(paths, common.layout));
+    for (const std::string& file : grid_.files) {
+      if (file == first.name) {
+        ranks_.push_back(std::move(first));
+        continue;
       }
+      SLIPWAY_ASSIGN_OR_RETURN(RankFile rank, ReadRankFile(directory_, file));
+      rank.common.arguments.clear();
+      ranks_.push_back(std::move(rank));
     }
-    for (const RankFile& rank : ranks_) {
+    for (RankFile& rank : ranks_) {
       SLIPWAY_RETURN_IF_ERROR(CheckSameRun(rank));
+      for (RankModel& model : rank.models) {
+        SLIPWAY_RETURN_IF_ERROR(SplitRankModel(rank.name, grid_.tensor, grid_.expert, model));
+      }
       checkpoint_.files.push_back({rank.name, rank.file->identity(), rank.file});
     }
-    TakeCommonState();
+    TakeCommonState(common);
     return absl::OkStatus();
   }
 
@@ -106,59 +90,63 @@ class LegacyReader {
     return absl::OkStatus();
   }
 
-  void TakeCommonState() {
-    CommonState& common = ranks_.front().common;
+  void TakeCommonState(const CommonState& common) {
     checkpoint_.checkpoint_version = common.checkpoint_version;
     if (checkpoint_.iteration == 0 && !checkpoint_.release) {
       checkpoint_.iteration = common.iteration.value_or(0);
     }
     checkpoint_.layout = common.layout;
-    checkpoint_.layout.tensor = static_cast<std::int64_t>(tensor_ranks_);
-    checkpoint_.layout.pipeline = static_cast<std::int64_t>(pipeline_ranks_);
+    checkpoint_.layout.tensor = grid_.tensor;
+    checkpoint_.layout.pipeline = grid_.pipeline;
+    checkpoint_.layout.expert = grid_.expert;
     checkpoint_.layout.virtual_pipeline = static_cast<std::int64_t>(ranks_.front().models.size());
-    checkpoint_.arguments = std::make_shared<const nlohmann::json>(std::move(common.arguments));
+    checkpoint_.arguments = std::make_shared<const nlohmann::json>(common.arguments);
   }
 
-  [[nodiscard]] const RankFile& RankAt(std::size_t pipeline, std::size_t tensor) const {
-    return ranks_[pipeline * tensor_ranks_ + tensor];
+  [[nodiscard]] std::size_t IndexOf(std::int64_t pipeline, std::int64_t rank) const {
+    return static_cast<std::size_t>(pipeline * grid_.stage_ranks + rank);
+  }
+  [[nodiscard]] const RankFile& RankAt(std::int64_t pipeline, std::int64_t rank) const {
+    return ranks_[IndexOf(pipeline, rank)];
   }
 
-  // Tensor-parallel ranks of one stage hold the same names, and its layers are numbered without a gap.
+  // Ranks of one stage hold tensors of the same names and shapes: shards or copies of one, or other experts.
   [[nodiscard]] absl::Status CheckStages() const {
-    for (std::size_t pipeline = 0; pipeline < pipeline_ranks_; ++pipeline) {
-      for (std::size_t tensor = 0; tensor < tensor_ranks_; ++tensor) {
+    for (std::int64_t pipeline = 0; pipeline < grid_.pipeline; ++pipeline) {
+      for (std::int64_t rank = 1; rank < grid_.stage_ranks; ++rank) {
         for (std::size_t stage = 0; stage < ranks_.front().models.size(); ++stage) {
-          const RankFile& rank = RankAt(pipeline, tensor);
-          SLIPWAY_RETURN_IF_ERROR(CheckNoExperts(rank, rank.models[stage]));
-          SLIPWAY_RETURN_IF_ERROR(CheckSameNames(RankAt(pipeline, 0), rank, stage));
+          SLIPWAY_RETURN_IF_ERROR(CheckSameTensors(RankAt(pipeline, 0), RankAt(pipeline, rank), stage));
         }
       }
     }
     return absl::OkStatus();
   }
 
-  static absl::Status CheckNoExperts(const RankFile& rank, const RankModel& model) {
-    for (const auto& [name, tensor] : model) {
-      if (name.find(kExpertModule) != std::string::npos) {
-        return Error(Reason::kCheckpointUnsupported, "experts in the legacy format",
+  static absl::Status CheckSameTensors(const RankFile& first, const RankFile& rank, std::size_t stage) {
+    const auto missing = [](const RankFile& has, const RankFile& lacks, const std::string& name) {
+      return Error(Reason::kCheckpointCorrupt, fmt::format("{} holds a tensor that this rank lacks", has.name),
+                   {.tensor = name, .file = lacks.name});
+    };
+    for (const auto& [name, tensor] : first.models[stage]) {
+      const auto found = rank.models[stage].find(name);
+      if (found == rank.models[stage].end()) {
+        return missing(first, rank, name);
+      }
+      const TorchTensor& view = found->second.view;
+      if (view.shape != tensor.view.shape || view.dtype != tensor.view.dtype) {
+        return Error(Reason::kTensorShapeMismatch,
+                     fmt::format("shape [{}] of {}; {} has [{}] of {}", fmt::join(view.shape, ", "),
+                                 InfoOf(view.dtype).torch_name, first.name, fmt::join(tensor.view.shape, ", "),
+                                 InfoOf(tensor.view.dtype).torch_name),
                      {.tensor = name, .file = rank.name});
       }
     }
-    return absl::OkStatus();
-  }
-
-  static absl::Status CheckSameNames(const RankFile& first, const RankFile& rank, std::size_t stage) {
-    const auto missing = [stage](const RankFile& has, const RankFile& lacks) -> absl::Status {
-      for (const auto& [name, tensor] : has.models[stage]) {
-        if (!lacks.models[stage].contains(name)) {
-          return Error(Reason::kCheckpointCorrupt, fmt::format("{} holds a tensor that this rank lacks", has.name),
-                       {.tensor = name, .file = lacks.name});
-        }
+    for (const auto& [name, tensor] : rank.models[stage]) {
+      if (!first.models[stage].contains(name)) {
+        return missing(rank, first, name);
       }
-      return absl::OkStatus();
-    };
-    SLIPWAY_RETURN_IF_ERROR(missing(first, rank));
-    return missing(rank, first);
+    }
+    return absl::OkStatus();
   }
 
   // Layers count through the virtual stages, and within one through the pipeline ranks; embeddings come first, the
@@ -167,8 +155,9 @@ class LegacyReader {
     const std::size_t stages = ranks_.front().models.size();
     std::int64_t layers = 0;
     for (std::size_t stage = 0; stage < stages; ++stage) {
-      for (std::size_t pipeline = 0; pipeline < pipeline_ranks_; ++pipeline) {
-        SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t count, CountLayers(RankAt(pipeline, 0), stage));
+      for (std::int64_t pipeline = 0; pipeline < grid_.pipeline; ++pipeline) {
+        const RankFile& rank = RankAt(pipeline, 0);
+        SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t count, CountLayers(rank.name, rank.models[stage]));
         SLIPWAY_RETURN_IF_ERROR(AssembleStage(pipeline, stage, layers));
         layers += count;
       }
@@ -182,24 +171,10 @@ class LegacyReader {
     return absl::OkStatus();
   }
 
-  static absl::StatusOr<std::int64_t> CountLayers(const RankFile& rank, std::size_t stage) {
-    std::set<std::int64_t> layers;
-    for (const auto& [name, tensor] : rank.models[stage]) {
-      if (const auto layer = LayerOf(name)) {
-        layers.insert(*layer);
-      } else if (name.starts_with(kLayers)) {
-        return Error(Reason::kCheckpointCorrupt, "a layer without a number", {.tensor = name, .file = rank.name});
-      }
-    }
-    const auto count = static_cast<std::int64_t>(layers.size());
-    if (count > 0 && *layers.rbegin() != count - 1) {
-      return Corrupt(rank, fmt::format("it holds {} layers, but one is numbered {}", count, *layers.rbegin()));
-    }
-    return count;
-  }
-
-  absl::Status AssembleStage(std::size_t pipeline, std::size_t stage, std::int64_t first_layer) {
-    for (const auto& [local_name, tensor] : RankAt(pipeline, 0).models[stage]) {
+  absl::Status AssembleStage(std::int64_t pipeline, std::size_t stage, std::int64_t first_layer) {
+    const RankFile& first = RankAt(pipeline, 0);
+    SLIPWAY_ASSIGN_OR_RETURN(const auto experts, CountExperts(first.name, grid_.expert, first.models[stage]));
+    for (const auto& [local_name, tensor] : first.models[stage]) {
       const auto layer = LayerOf(local_name);
       const std::string name = layer ? WithLayer(local_name, first_layer + *layer) : local_name;
       if (const auto reason = CopyOfEmbedding(name, pipeline, stage)) {
@@ -208,26 +183,58 @@ class LegacyReader {
       }
       if (!layer && !names_outside_layers_.insert(name).second) {
         return Error(Reason::kTensorDuplicated, "two pipeline stages hold the tensor",
-                     {.tensor = name, .file = RankAt(pipeline, 0).name});
+                     {.tensor = name, .file = first.name});
       }
-      std::vector<RankPart> parts;
-      for (std::size_t rank = 0; rank < tensor_ranks_; ++rank) {
-        const RankFile& file = RankAt(pipeline, rank);
-        parts.push_back({.tensor = &file.models[stage].at(local_name),
-                         .file = static_cast<std::int32_t>(pipeline * tensor_ranks_ + rank),
-                         .file_name = file.name});
-      }
-      SLIPWAY_ASSIGN_OR_RETURN(const Assembly assembly,
-                               DecideAssembly(local_name, RankAt(pipeline, 0), RankAt(pipeline, 0).models[stage],
-                                              static_cast<std::int64_t>(tensor_ranks_), *checkpoint_.arguments));
-      SLIPWAY_ASSIGN_OR_RETURN(StoredTensor assembled, AssembleTensor(name, parts, assembly));
-      checkpoint_.tensors.push_back(std::move(assembled));
+      const auto expert = ExpertOf(local_name);
+      SLIPWAY_RETURN_IF_ERROR(
+          expert ? AssembleExperts({pipeline, stage, local_name}, name, experts.find(expert->head)->second)
+                 : Assemble({pipeline, stage, local_name}, name, 0, grid_.tensor));
     }
     return absl::OkStatus();
   }
 
+  // A tensor by its place in the ranks' files.
+  struct LocalTensor {
+    std::int64_t pipeline = 0;
+    std::size_t stage = 0;
+    const std::string& name;
+  };
+
+  // Of the same number in every expert-parallel rank, each another expert of the model.
+  absl::Status AssembleExperts(const LocalTensor& local, const std::string& name, std::int64_t experts_a_rank) {
+    if (grid_.expert_tensor == 0) {
+      return Error(Reason::kCheckpointUnsupported,
+                   "experts that more ranks share than the layers: several ranks wrote the same file",
+                   {.tensor = local.name, .file = RankAt(local.pipeline, 0).name});
+    }
+    const ExpertName parts = *ExpertOf(name);
+    for (std::int64_t rank = 0; rank < grid_.expert; ++rank) {
+      const std::int64_t expert = rank * experts_a_rank + parts.number;
+      SLIPWAY_RETURN_IF_ERROR(Assemble(local, fmt::format("{}{}{}", parts.head, expert, parts.tail),
+                                       rank * grid_.expert_tensor, grid_.expert_tensor));
+    }
+    return absl::OkStatus();
+  }
+
+  // The tensor `name` out of what `count` ranks from `first` on hold.
+  absl::Status Assemble(const LocalTensor& local, const std::string& name, std::int64_t first, std::int64_t count) {
+    std::vector<RankPart> parts;
+    for (std::int64_t rank = first; rank < first + count; ++rank) {
+      const RankFile& file = RankAt(local.pipeline, rank);
+      parts.push_back({.tensor = &file.models[local.stage].at(local.name),
+                       .file = static_cast<std::int32_t>(IndexOf(local.pipeline, rank)),
+                       .file_name = file.name});
+    }
+    const RankFile& file = RankAt(local.pipeline, first);
+    SLIPWAY_ASSIGN_OR_RETURN(const Assembly assembly,
+                             DecideAssembly(local.name, file, file.models[local.stage], count, *checkpoint_.arguments));
+    SLIPWAY_ASSIGN_OR_RETURN(StoredTensor assembled, AssembleTensor(name, parts, assembly));
+    checkpoint_.tensors.push_back(std::move(assembled));
+    return absl::OkStatus();
+  }
+
   // The last stage repeats the word embeddings where the output layer is tied to them, or predicts several tokens.
-  [[nodiscard]] std::optional<std::string_view> CopyOfEmbedding(std::string_view name, std::size_t pipeline,
+  [[nodiscard]] std::optional<std::string_view> CopyOfEmbedding(std::string_view name, std::int64_t pipeline,
                                                                 std::size_t stage) const {
     if (pipeline == 0 && stage == 0) {
       return std::nullopt;
@@ -245,9 +252,8 @@ class LegacyReader {
 
   const SourceDirectory& directory_;
   Checkpoint& checkpoint_;
-  std::vector<RankFile> ranks_;  // pipeline rank major; the order of Checkpoint::files
-  std::size_t pipeline_ranks_ = 0;
-  std::size_t tensor_ranks_ = 0;
+  RankGrid grid_;
+  std::vector<RankFile> ranks_;  // as RankGrid::files; the order of Checkpoint::files
   std::set<std::string> names_outside_layers_;
   IgnoredTally ignored_;
 };

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <compare>
 #include <cstddef>
+#include <iterator>
+#include <map>
 #include <utility>
 
 #include <fmt/format.h>
@@ -17,7 +19,7 @@ namespace {
 constexpr std::string_view kPrefix = "mp_rank_";
 // Current Megatron-LM, and releases of its first year.
 constexpr std::array<std::string_view, 2> kFileNames = {"model_optim_rng.pt", "model_rng.pt"};
-constexpr std::size_t kMaximumRanks = 65'536;
+constexpr std::int64_t kMaximumRanks = 65'536;
 constexpr std::size_t kMaximumDigits = 9;
 
 // Takes digits, and the underscore before them if `separated`, off the front.
@@ -38,59 +40,62 @@ std::optional<std::int64_t> TakeNumber(std::string_view& text, bool separated) {
   return number;
 }
 
-std::int64_t PipelineRank(const RankNumbers& numbers) { return numbers.second.value_or(0); }
-
-absl::Status CheckNoExpertRanks(const std::vector<RankPath>& paths, const ParallelLayout& layout) {
-  for (const RankPath& path : paths) {
-    if (path.numbers.third || layout.expert > 1) {
-      return Error(Reason::kCheckpointUnsupported, "experts that are spread over ranks in the legacy format",
-                   {.file = path.file});
-    }
-  }
-  return absl::OkStatus();
-}
-
-struct PlacedRank {
+// A rank by what its directory's name says.
+struct Place {
   std::int64_t pipeline = 0;
   std::int64_t tensor = 0;
-  const std::string* file = nullptr;
-  auto operator<=>(const PlacedRank& other) const {
-    return std::pair(pipeline, tensor) <=> std::pair(other.pipeline, other.tensor);
-  }
-  bool operator==(const PlacedRank& other) const { return pipeline == other.pipeline && tensor == other.tensor; }
+  std::int64_t expert = 0;
+  auto operator<=>(const Place&) const = default;
 };
 
-absl::Status Missing(const PlacedRank& rank, std::int64_t tensor_ranks, std::int64_t pipeline_ranks) {
-  return Error(
-      Reason::kCheckpointCorrupt,
-      fmt::format("of {} tensor by {} pipeline parallel ranks, this one is missing", tensor_ranks, pipeline_ranks),
-      {.file = pipeline_ranks > 1 ? fmt::format("mp_rank_{:02}_{:03}", rank.tensor, rank.pipeline)
-                                  : fmt::format("mp_rank_{:02}", rank.tensor)});
+// Of two numbers the first is the pipeline rank; one alone is what the run had ranks of.
+Place PlaceOf(const RankNumbers& numbers, const ParallelLayout& layout) {
+  Place place{.tensor = numbers.tensor};
+  const bool second_is_expert = !numbers.third && layout.expert > 1 && layout.pipeline <= 1;
+  (second_is_expert ? place.expert : place.pipeline) = numbers.second.value_or(0);
+  place.expert += numbers.third.value_or(0);
+  return place;
 }
 
-// `found` is sorted and within the bounds; every place of the grid must occur once.
-absl::StatusOr<RankGrid> FillGrid(const std::vector<PlacedRank>& found, std::int64_t tensor_ranks,
-                                  std::int64_t pipeline_ranks) {
+std::string DirectoryOf(const Place& place, const RankGrid& grid) {
+  return fmt::format("mp_rank_{:02}{}{}", place.tensor, grid.pipeline > 1 ? fmt::format("_{:03}", place.pipeline) : "",
+                     grid.expert > 1 ? fmt::format("_{:03}", place.expert) : "");
+}
+
+std::string Describe(const RankGrid& grid) {
+  return fmt::format("{} tensor, {} pipeline and {} expert parallel ranks", grid.tensor, grid.pipeline, grid.expert);
+}
+
+// The sizes that the arguments know, or else the largest numbers.
+absl::StatusOr<RankGrid> SizesOf(const std::vector<RankPath>& paths, const ParallelLayout& layout) {
   RankGrid grid;
-  PlacedRank next;
-  for (const PlacedRank& rank : found) {
-    if (rank < next) {
-      return Error(Reason::kCheckpointCorrupt, "two directories are the same rank", {.file = *rank.file});
-    }
-    if (next < rank) {
-      return Missing(next, tensor_ranks, pipeline_ranks);
-    }
-    if (next.tensor == 0) {
-      grid.emplace_back();
-    }
-    grid.back().push_back(*rank.file);
-    if (++next.tensor == tensor_ranks) {
-      next = PlacedRank{next.pipeline + 1, 0, nullptr};
+  for (const RankPath& path : paths) {
+    const Place place = PlaceOf(path.numbers, layout);
+    const auto widen = [](std::int64_t known, std::int64_t& size, std::int64_t rank) {
+      size = known > 0 ? known : std::max(size, rank + 1);
+    };
+    widen(layout.pipeline, grid.pipeline, place.pipeline);
+    widen(layout.tensor, grid.tensor, place.tensor);
+    widen(layout.expert, grid.expert, place.expert);
+  }
+  grid.expert_tensor = layout.expert_tensor > 0 ? layout.expert_tensor : grid.tensor;
+  for (const std::int64_t size : {grid.pipeline, grid.tensor, grid.expert, grid.expert_tensor}) {
+    if (size > kMaximumRanks) {
+      return Error(Reason::kLimitExceeded, fmt::format("{} parallel ranks; the most is {}", size, kMaximumRanks),
+                   {.file = paths.front().file});
     }
   }
-  if (next.pipeline < pipeline_ranks) {
-    return Missing(next, tensor_ranks, pipeline_ranks);
+  if (grid.tensor % grid.expert_tensor != 0) {
+    if (grid.expert > 1) {
+      return Error(Reason::kCheckpointUnsupported,
+                   fmt::format("{} expert tensor parallel ranks do not divide {} tensor parallel ranks: several wrote "
+                               "the same file",
+                               grid.expert_tensor, grid.tensor),
+                   {.file = paths.front().file});
+    }
+    grid.expert_tensor = 0;
   }
+  grid.stage_ranks = std::max(grid.tensor, grid.expert * grid.expert_tensor);
   return grid;
 }
 
@@ -126,7 +131,7 @@ absl::StatusOr<std::vector<RankPath>> ListRankFiles(const SourceDirectory& direc
     if (!numbers) {
       continue;
     }
-    if (paths.size() == kMaximumRanks) {
+    if (std::ssize(paths) == kMaximumRanks) {
       return Error(Reason::kLimitExceeded, fmt::format("more than {} rank directories", kMaximumRanks),
                    {.file = directory.path()});
     }
@@ -146,29 +151,32 @@ absl::StatusOr<std::vector<RankPath>> ListRankFiles(const SourceDirectory& direc
 }
 
 absl::StatusOr<RankGrid> LayOutRanks(const std::vector<RankPath>& paths, const ParallelLayout& layout) {
-  SLIPWAY_RETURN_IF_ERROR(CheckNoExpertRanks(paths, layout));
-  std::int64_t tensor_ranks = layout.tensor;
-  std::int64_t pipeline_ranks = layout.pipeline;
+  SLIPWAY_ASSIGN_OR_RETURN(RankGrid grid, SizesOf(paths, layout));
+  std::map<Place, const std::string*> found;
   for (const RankPath& path : paths) {
-    if (layout.tensor <= 0) {
-      tensor_ranks = std::max(tensor_ranks, path.numbers.tensor + 1);
-    }
-    if (layout.pipeline <= 0) {
-      pipeline_ranks = std::max(pipeline_ranks, PipelineRank(path.numbers) + 1);
-    }
-  }
-  std::vector<PlacedRank> found;
-  for (const RankPath& path : paths) {
-    if (path.numbers.tensor >= tensor_ranks || PipelineRank(path.numbers) >= pipeline_ranks) {
+    const Place place = PlaceOf(path.numbers, layout);
+    if (place.tensor >= grid.tensor || place.pipeline >= grid.pipeline || place.expert >= grid.expert) {
       return Error(Reason::kCheckpointCorrupt,
-                   fmt::format("the training arguments know {} tensor and {} pipeline parallel ranks; this is none",
-                               tensor_ranks, pipeline_ranks),
-                   {.file = path.file});
+                   fmt::format("the training arguments know {}; this is none", Describe(grid)), {.file = path.file});
     }
-    found.push_back({PipelineRank(path.numbers), path.numbers.tensor, &path.file});
+    if (!found.emplace(place, &path.file).second) {
+      return Error(Reason::kCheckpointCorrupt, "two directories are the same rank", {.file = path.file});
+    }
   }
-  std::ranges::sort(found);
-  return FillGrid(found, tensor_ranks, pipeline_ranks);
+  // Ends at the first rank that is missing, so after no more steps than there are files.
+  for (std::int64_t pipeline = 0; pipeline < grid.pipeline; ++pipeline) {
+    for (std::int64_t rank = 0; rank < grid.stage_ranks; ++rank) {
+      const std::int64_t expert = grid.expert > 1 ? rank / grid.expert_tensor % grid.expert : 0;
+      const Place place{.pipeline = pipeline, .tensor = rank % grid.tensor, .expert = expert};
+      const auto file = found.find(place);
+      if (file == found.end()) {
+        return Error(Reason::kCheckpointCorrupt, fmt::format("of {}, this one is missing", Describe(grid)),
+                     {.file = DirectoryOf(place, grid)});
+      }
+      grid.files.push_back(*file->second);
+    }
+  }
+  return grid;
 }
 
 }  // namespace slipway::engine

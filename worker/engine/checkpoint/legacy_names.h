@@ -14,10 +14,12 @@ enum class RankSharing {
   kRows,         // consecutive blocks along axis 0
   kColumns,      // consecutive blocks along axis 1
   kFirstLinear,  // kRows; of a gated MLP each rank holds [its gate rows; its up rows]
+  kLatent,       // kReplicated or kRows: the rows of a latent attention's down projection tell
 };
 
 // The Megatron-Core name of a weight, given the path of dictionary keys that leads to it, joined with dots; wrapping
-// prefixes ("module.") go. A name that no table knows stays.
+// prefixes ("module.") go. Experts are named "...mlp.experts.experts.<number in the rank>.linear_fc1.weight", however
+// the run implemented them, but for those that share one tensor (legacy_split.h). A name that no table knows stays.
 std::string CoreName(std::string_view path);
 
 // True for the fused attention weights whose row order depends on checkpoint_version: only those before Megatron-Core.

@@ -36,6 +36,21 @@ absl::StatusOr<bool> IsGated(const std::string& name, const RankFile& rank, cons
   return rows != columns;
 }
 
+// Ranks share the rows of a latent attention's down projection, or each has all of them (Transformer Engine's). The up
+// projection sees the whole latent width.
+absl::StatusOr<RankSharing> SharingOfLatent(const std::string& name, const RankFile& rank, const RankModel& model) {
+  constexpr std::string_view kDown = "_down_proj.";
+  std::string up = name;
+  up.replace(name.rfind(kDown), kDown.size(), "_up_proj.");
+  const auto found = model.find(up);
+  const Shape& shape = model.at(name).view.shape;
+  if (found == model.end() || found->second.view.shape.size() != 2 || shape.empty()) {
+    return Error(Reason::kTensorShapeMismatch, "no up projection tells whether the ranks share this one",
+                 {.tensor = name, .file = rank.name});
+  }
+  return shape[0] < found->second.view.shape[1] ? RankSharing::kRows : RankSharing::kReplicated;
+}
+
 absl::Status SetQkvOrder(const std::string& name, const RankFile& rank, std::int64_t tensor_ranks,
                          const nlohmann::json& arguments, Assembly& assembly) {
   const double version = rank.common.checkpoint_version.value_or(0);
@@ -70,6 +85,12 @@ absl::StatusOr<Assembly> DecideAssembly(const std::string& name, const RankFile&
   }
   if (assembly.sharing == RankSharing::kFirstLinear && tensor_ranks > 1) {
     SLIPWAY_ASSIGN_OR_RETURN(assembly.gated, IsGated(name, rank, model));
+  }
+  if (assembly.sharing == RankSharing::kLatent) {
+    assembly.sharing = RankSharing::kReplicated;
+    if (tensor_ranks > 1) {
+      SLIPWAY_ASSIGN_OR_RETURN(assembly.sharing, SharingOfLatent(name, rank, model));
+    }
   }
   if (model.at(name).versioned_qkv) {
     SLIPWAY_RETURN_IF_ERROR(SetQkvOrder(name, rank, tensor_ranks, arguments, assembly));

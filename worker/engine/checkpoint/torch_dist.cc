@@ -16,6 +16,7 @@
 #include "worker/engine/checkpoint/coverage.h"
 #include "worker/engine/checkpoint/dist_index.h"
 #include "worker/engine/checkpoint/ignored_tally.h"
+#include "worker/engine/checkpoint/run_config.h"
 #include "worker/engine/checkpoint/torch_archive.h"
 
 namespace slipway::engine {
@@ -38,6 +39,7 @@ constexpr std::array kIgnoredNames = std::to_array<IgnoredName>({
     {"._extra_state", false, "extra state of Transformer Engine"},
     {"_quantizer.", false, "ModelOpt quantizer state"},
     {"rotary_pos_emb.inv_freq", false, "rotary frequencies, which follow from the configuration"},
+    {".router.local_tokens_per_expert", false, "counts of tokens, which training keeps"},
 });
 
 std::string_view ReasonToIgnoreEntry(const DistEntry& entry) {
@@ -270,6 +272,7 @@ absl::Status TorchDistReader::Read() {
     ignored_.Add("ModelOpt quantizer state", "modelopt_state/", std::nullopt);
   }
   NameWriter();
+  SLIPWAY_RETURN_IF_ERROR(CompleteArguments(*checkpoint_.directory, common_));
   checkpoint_.ignored = ignored_.Take();
   checkpoint_.layout = common_.layout;
   checkpoint_.checkpoint_version = common_.checkpoint_version;

@@ -65,6 +65,86 @@ TEST(Canonical, EveryNormHasOneNameWhateverItIsStoredAs) {
   EXPECT_EQ(Only("decoder.final_norm.weight"), "decoder.final_layernorm.weight");
 }
 
+TEST(Canonical, AnExpertHasOneNameHoweverTheRunImplementedIt) {
+  const std::string layer = "decoder.layers.3.mlp.experts.";
+  for (const char* stored : {"experts.17.linear_fc1.weight", "local_experts.17.linear_fc1.weight",
+                             "linear_fc1.weight17", "17.linear_fc1.weight"}) {
+    EXPECT_EQ(Only(layer + stored), layer + "17.linear_fc1.weight") << stored;
+  }
+  EXPECT_EQ(Only(layer + "linear_fc2.bias4"), layer + "4.linear_fc2.bias");
+  EXPECT_EQ(Only("mtp.layers.0.transformer_layer.mlp.experts.linear_fc2.weight4"),
+            "mtp.layers.0.transformer_layer.mlp.experts.4.linear_fc2.weight");
+  EXPECT_EQ(Only("mtp.layers.0.mtp_model_layer.mlp.experts.local_experts.4.linear_fc2.weight"),
+            "mtp.layers.0.transformer_layer.mlp.experts.4.linear_fc2.weight");
+}
+
+TEST(Canonical, GateAndUpOfAnExpertAreJoinedInEverySpelling) {
+  for (const std::string stem : {"experts.5.linear_fc1.weight", "local_experts.5.linear_fc1.weight",
+                                 "linear_fc1.weight5", "experts.5.linear_fc1.bias", "linear_fc1.bias5"}) {
+    const std::string layer = "decoder.layers.0.mlp.experts.";
+    const auto tensors = Canonicalize(Holding({{layer + stem + "_v", {6, 4}}, {layer + stem + "_w", {6, 4}}}));
+    ASSERT_TRUE(tensors.ok()) << Describe(tensors.status());
+    ASSERT_EQ(tensors->size(), 1u);
+    const bool bias = stem.find("bias") != std::string::npos;
+    EXPECT_EQ(tensors->begin()->first, layer + (bias ? "5.linear_fc1.bias" : "5.linear_fc1.weight")) << stem;
+    EXPECT_EQ(tensors->begin()->second.parts[0].stored, 1) << stem;
+  }
+}
+
+TEST(Canonical, StackedExpertBiasesLoseTheirExpertAxis) {
+  const auto tensors = Canonicalize(Holding({{"decoder.layers.mlp.experts.experts.linear_fc1.bias", {2, 3, 16}}}));
+  ASSERT_TRUE(tensors.ok()) << Describe(tensors.status());
+  EXPECT_EQ(tensors->at("decoder.layers.1.mlp.experts.2.linear_fc1.bias").shape, Shape({16}));
+}
+
+TEST(Canonical, HybridMultiTokenPredictionKeepsItsOwnLayers) {
+  EXPECT_EQ(Only("mtp.layers.0.mtp_model_layer.layers.1.mixer.out_proj.weight"),
+            "mtp.layers.0.mtp_model_layer.layers.1.mixer.out_proj.weight");
+  EXPECT_EQ(Only("mtp.layers.0.mtp_model_layer.layers.1.mlp.experts.experts.2.linear_fc1.weight"),
+            "mtp.layers.0.mtp_model_layer.layers.1.mlp.experts.2.linear_fc1.weight");
+  EXPECT_EQ(Only("mtp.layers.0.mtp_model_layer.layers.1.mixer.in_proj.layer_norm_weight"),
+            "mtp.layers.0.mtp_model_layer.layers.1.input_layernorm.weight");
+}
+
+TEST(Canonical, NormsAfterALinearStayAsTheyAre) {
+  for (const char* stored : {"self_attention.linear_proj.post_layernorm.weight", "mlp.linear_fc2.post_layernorm.weight",
+                             "self_attention.q_layernorm.weight", "self_attention.out_norm.weight"}) {
+    EXPECT_EQ(Only(std::string("decoder.layers.7.") + stored), std::string("decoder.layers.7.") + stored);
+  }
+}
+
+TEST(Canonical, PartsOfMambaAndDeltaNetworksAreJoinedInTheirOrder) {
+  const std::string layer = "decoder.layers.0.";
+  const auto joined = [&layer](const std::string& stem, const std::vector<std::string>& endings) {
+    std::vector<std::pair<std::string, Shape>> stored;
+    for (std::size_t i = 0; i < endings.size(); ++i) {
+      stored.emplace_back(layer + stem + endings[i], Shape{static_cast<std::int64_t>(i) + 1});
+    }
+    const auto tensors = Canonicalize(Holding(std::move(stored)));
+    if (!tensors.ok() || tensors->size() != 1) {
+      return Describe(tensors.status());
+    }
+    for (std::size_t i = 0; i < endings.size(); ++i) {
+      if (tensors->begin()->second.parts.at(i).stored != static_cast<std::int32_t>(i)) {
+        return "part " + endings[i] + " is elsewhere";
+      }
+    }
+    return tensors->begin()->first;
+  };
+  EXPECT_EQ(joined("mixer.in_proj.weight", {".z", ".x", ".B", ".C", ".dt"}), layer + "mixer.in_proj.weight");
+  for (const char* stem : {"mixer.conv1d.weight", "mixer.conv1d_weight"}) {
+    EXPECT_EQ(joined(stem, {".x", ".B", ".C"}), layer + "mixer.conv1d.weight");
+  }
+  for (const char* stem : {"mixer.conv1d.bias", "mixer.conv1d_bias"}) {
+    EXPECT_EQ(joined(stem, {".x", ".B", ".C"}), layer + "mixer.conv1d.bias");
+  }
+  EXPECT_EQ(joined("self_attention.in_proj.weight", {".query", ".key", ".value", ".z", ".beta", ".alpha"}),
+            layer + "self_attention.in_proj.weight");
+  EXPECT_EQ(joined("self_attention.conv1d.weight", {".query", ".key", ".value"}),
+            layer + "self_attention.conv1d.weight");
+  EXPECT_EQ(Only(layer + "mixer.conv1d_bias"), layer + "mixer.conv1d.bias");
+}
+
 TEST(Canonical, AMambaMixersOwnNormIsNotTheLayersNorm) {
   EXPECT_EQ(Only("decoder.layers.0.mixer.norm.weight"), "decoder.layers.0.mixer.norm.weight");
 }
@@ -141,7 +221,7 @@ INSTANTIATE_TEST_SUITE_P(TorchDist, CanonicalFixture,
                          testing::Values("llama3_tp2_pp2_torch_dist", "llama-tied_tp1_pp2_nonhomogeneous_torch_dist",
                                          "qwen3_tp2_pp2_mcore014_torch_dist", "mistral_tp1_pp1_fp16_torch_dist",
                                          "llama2_tp4_pp1_padded-vocab_torch_dist", "core0.12_llama3_tp2_pp1",
-                                         "llama3_tp2_pp1_dp2_optimizer_torch_dist"),
+                                         "llama3_tp2_pp1_dp2_optimizer_torch_dist", "bridge-native_llama3_tp2_pp1"),
                          [](const auto& fixture) {
                            std::string name = fixture.param;
                            for (char& c : name) {
