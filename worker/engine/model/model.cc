@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "common/error.h"
 #include "worker/engine/model/identify.h"
 #include "worker/engine/model/resolve.h"
@@ -50,7 +52,9 @@ absl::StatusOr<Model> LearnModel(const Checkpoint& checkpoint, const std::map<st
   SLIPWAY_RETURN_IF_ERROR(CheckStructure(tensors, unsupported));
   if (model.hf_config.is_null() && (checkpoint.arguments == nullptr || checkpoint.arguments->empty())) {
     return Error(Reason::kConfigurationInvalid,
-                 "the checkpoint has no training arguments: give the model's Hugging Face directory with --hf-config");
+                 fmt::format("the checkpoint, by {}, has no training arguments: give the model's Hugging Face "
+                             "directory with --hf-config",
+                             checkpoint.writer));
   }
   SLIPWAY_ASSIGN_OR_RETURN(model.configuration, ResolveConfiguration(arguments, hf_config, tensors, model.notes));
   SLIPWAY_ASSIGN_OR_RETURN(model.architecture,
