@@ -89,7 +89,7 @@ TEST(PlainDist, TheNamesOfTheWeightsTellTheFormat) {
 }
 
 TEST(PlainDist, TorchDcpOfRanksThatOverwroteEachOtherIsRefused) {
-  for (const auto [tensor, pipeline] : {std::pair(2, 1), std::pair(1, 2)}) {
+  for (const auto& [tensor, pipeline] : {std::pair(2, 1), std::pair(1, 2)}) {
     const test::TemporaryDirectory root;
     test::WriteLlamaCheckpoint(root.path(),
                                {.tensor_ranks = tensor, .prefix = "model.", .plain = true, .pipeline_ranks = pipeline});
