@@ -3,6 +3,7 @@
 `damage(directory)` changes a private copy of the fixture; `directory` is its iteration's directory. What must be said:
 the reasons of which one must be given, and words that must be in the message (a tensor, a file, a global).
 """
+import json
 import os
 import re
 import struct
@@ -17,6 +18,9 @@ from metadata_pickle import NAN, Metadata, StandIn, set_values, values
 DIST = "llama3_tp2_pp2_torch_dist"
 DIST_OLD = "qwen3_tp2_pp2_mcore014_torch_dist"  # has common.pt
 LEGACY = "llama3_tp2_pp2_torch"
+FSDP = "fsdp-dtensor_llama3_dp3"
+DCP = "torch-dcp_qwen3_fsdp2_dp2"
+ZARR = "zarr_core0.8_llama3_tp2_pp1"
 NORM = "decoder.final_layernorm.weight"
 EMBEDDING = "embedding.word_embeddings.weight"
 
@@ -158,6 +162,28 @@ def same(value):
 
 
 LEGACY_FILE = "mp_rank_01_001/model_optim_rng.pt"
+FSDP_EMBEDDING = "model.module." + EMBEDDING
+ZARR_QKV = "decoder.layers.self_attention.linear_qkv.weight"
+
+
+def overlap_uneven(metadata):
+    """The second of two uneven pieces begins a row before the first ends."""
+    first, _ = metadata.chunks(FSDP_EMBEDDING)
+    rows, _ = values(first.state["sizes"])
+    metadata.move_chunk(FSDP_EMBEDDING, 1, [rows - 1, 0])
+
+
+def zarray(**changes):
+    """Changes fields of the description of the QKV weight."""
+    def damage(directory):
+        path = directory / ZARR_QKV / ".zarray"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return damage
+
+
+def two_formats(directory):
+    (directory / "mp_rank_00").mkdir()
+    (directory / "mp_rank_00" / "model_optim_rng.pt").write_bytes(b"")
 
 CASES = [
     Case("distcp truncated", DIST, truncate("__1_0.distcp", 0.5), CORRUPT, ("__1_0.distcp",)),
@@ -237,6 +263,34 @@ CASES = [
          patch_central_directory(LEGACY_FILE, 42, "<I", 0x7FFFFFFF), CORRUPT, (LEGACY_FILE,)),
     Case("central directory: names longer than the file", LEGACY,
          patch_central_directory(LEGACY_FILE, 28, "<H", 0xFFFF), CORRUPT, (LEGACY_FILE,)),
+    Case("FSDP: distcp truncated", FSDP, truncate("__2_0.distcp", 0.5), CORRUPT, ("__2_0.distcp",)),
+    Case("FSDP: uneven pieces overlap", FSDP, edit_metadata(overlap_uneven), CORRUPT, (EMBEDDING,)),
+    Case("FSDP: piece missing", FSDP, edit_metadata(lambda m: (m.remove_entry(FSDP_EMBEDDING, 1),
+                                                              m.chunks(FSDP_EMBEDDING).pop())), CORRUPT, (EMBEDDING,)),
+    Case("FSDP: path that climbs out", FSDP,
+         edit_metadata(lambda m: m.entry(FSDP_EMBEDDING).update(relative_path="../../../../etc/passwd")),
+         ("PATH_OUTSIDE_ROOT",), ("passwd",)),
+    Case("FSDP: metadata truncated", FSDP, truncate(".metadata", 0.7), CORRUPT, (".metadata",)),
+    Case("FSDP2: distcp missing", DCP, lambda d: (d / "__1_0.distcp").unlink(),
+         ("CHECKPOINT_NOT_FOUND", "CHECKPOINT_CORRUPT"), ("__1_0.distcp",)),
+    Case("FSDP2: a second format beside it", DCP, two_formats, ("CHECKPOINT_UNSUPPORTED",), ("mp_rank_0",)),
+    Case("zarr: chunk missing", ZARR, lambda d: (d / ZARR_QKV / "1.1.0").unlink(), CORRUPT, (ZARR_QKV, "1.1.0")),
+    Case("zarr: chunk truncated", ZARR, truncate(ZARR_QKV + "/1.1.0", 0.5), CORRUPT, (ZARR_QKV, "1.1.0")),
+    Case("zarr: chunk too long", ZARR, write(ZARR_QKV + "/1.1.0", bytes(10_000)), CORRUPT, (ZARR_QKV, "1.1.0")),
+    Case("zarr: chunk that is a link out", ZARR,
+         lambda d: ((d / ZARR_QKV / "0.0.0").unlink(), (d / ZARR_QKV / "0.0.0").symlink_to("/etc/passwd")),
+         ("PATH_OUTSIDE_ROOT",), (ZARR_QKV,)),
+    Case("zarr: description missing", ZARR, lambda d: (d / ZARR_QKV / ".zarray").unlink(), CORRUPT, (ZARR_QKV,)),
+    Case("zarr: description truncated", ZARR, truncate(ZARR_QKV + "/.zarray", 0.5), CORRUPT, (".zarray",)),
+    Case("zarr: compressor", ZARR, zarray(compressor={"id": "blosc", "clevel": 5}), ("CHECKPOINT_UNSUPPORTED",),
+         ("blosc", ".zarray")),
+    Case("zarr: negative size", ZARR, zarray(shape=[-3, 80, 48]), CORRUPT, (".zarray",)),
+    Case("zarr: NaN size", ZARR, zarray(shape=[NAN, 80, 48]), CORRUPT, (".zarray",)),
+    Case("zarr: a trillion chunks", ZARR, zarray(shape=[10**12, 80, 48]), LIMITED, (ZARR_QKV,)),
+    Case("zarr: size that overflows", ZARR, zarray(shape=[1 << 62, 1 << 62, 48]), CORRUPT, (".zarray",)),
+    Case("zarr: another grid", ZARR, zarray(chunks=[1, 80, 48]), CORRUPT, (ZARR_QKV,)),
+    Case("zarr: os.system in common.pt", ZARR, replace_pickle("common.pt", OS_SYSTEM), FORBIDDEN,
+         ("os", "system", "common.pt")),
     Case("tracker names an iteration that is not there", DIST,
          lambda d: (d.parent / "latest_checkpointed_iteration.txt").write_text("777"), ("CHECKPOINT_NOT_FOUND",), ("777",)),
     Case("tracker climbs out", DIST,

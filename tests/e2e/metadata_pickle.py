@@ -75,15 +75,15 @@ class Metadata:
     def move_chunk(self, name, chunk, offsets):
         """Moves a piece inside its tensor, in the pieces' list and in the storage's keys alike."""
         old = values(self.chunks(name)[chunk].state["offsets"])
-        set_values(self.chunks(name)[chunk].state["offsets"], offsets)
+        put_values(self.chunks(name)[chunk].state, "offsets", offsets)
         for key in self.storage:
             if key.state["fqn"] == name and values(key.state["offset"]) == old:
-                set_values(key.state["offset"], offsets)
+                put_values(key.state, "offset", offsets)
 
 
 def values(size):
-    """The numbers of a torch.Size."""
-    return tuple(size.arguments[0])
+    """The numbers of a torch.Size, or of the plain tuple that FSDP has instead."""
+    return size if isinstance(size, tuple) else tuple(size.arguments[0])
 
 
 def set_values(size, numbers):
@@ -91,3 +91,11 @@ def set_values(size, numbers):
 
 
 NAN = math.nan
+
+
+def put_values(state, field, numbers):
+    """The same for a field that may be a plain tuple."""
+    if isinstance(state[field], tuple):
+        state[field] = tuple(numbers)
+    else:
+        set_values(state[field], numbers)

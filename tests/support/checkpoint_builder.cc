@@ -40,6 +40,8 @@ constexpr auto kDamages = std::to_array<DamageInfo>({
     {Damage::kExtraTensor, "extra-tensor", "a tensor that no model has"},
     {Damage::kMissingTensor, "missing-tensor", "no final norm"},
     {Damage::kDuplicatedTensor, "duplicated-tensor", "one norm under two names"},
+    {Damage::kEmptyBlocks, "empty-blocks", "chunks without elements, at a chunk's place and past the end: sound"},
+    {Damage::kOverlapBehindEmptyBlocks, "overlap-behind-empty-blocks", "the same, and two chunks at the same place"},
 });
 
 using Extents = std::vector<std::int64_t>;
@@ -118,6 +120,23 @@ Tensor& Named(std::vector<Tensor>& tensors, std::string_view name) {
 
 constexpr std::string_view kDamagedTensor = "decoder.layers.self_attention.linear_qkv.weight";
 
+void Overlap(Tensor& tensor) {
+  tensor.items.back().offsets = tensor.items.front().offsets;
+  tensor.items.back().offsets[1] += 1;
+}
+
+// Of ranks that have no part in the tensor: one listed where another begins (which has the bytes), one past the end
+// with an archive of its own.
+void AddEmptyBlocks(Tensor& tensor) {
+  Item inside = tensor.items.front();
+  inside.sizes[0] = 0;
+  inside.stored = false;
+  Item behind = inside;
+  behind.offsets[0] = tensor.shape[0];
+  behind.stored = true;
+  tensor.items.insert(tensor.items.begin(), {inside, behind});
+}
+
 // What has to be wrong before the items are written.
 void DamageTensors(Damage damage, std::vector<Tensor>& tensors, std::int64_t ranks) {
   Tensor& tensor = Named(tensors, kDamagedTensor);
@@ -130,8 +149,14 @@ void DamageTensors(Damage damage, std::vector<Tensor>& tensors, std::int64_t ran
       tensor.items.pop_back();
       break;
     case Damage::kOverlap:
-      last.offsets = tensor.items.front().offsets;
-      last.offsets.back() += 1;
+      Overlap(tensor);
+      break;
+    case Damage::kEmptyBlocks:
+      AddEmptyBlocks(tensor);
+      break;
+    case Damage::kOverlapBehindEmptyBlocks:
+      Overlap(tensor);
+      AddEmptyBlocks(tensor);
       break;
     case Damage::kItemShapeLie:
       last.sizes_in_item = last.sizes;
@@ -311,12 +336,33 @@ void StorageEntry(PickleWriter& pickle, const Tensor& tensor, const Item& item) 
 
 void CallSystem(PickleWriter& pickle) { pickle.Global("os", "system").Mark().Text("true").Tuple().Reduce(); }
 
-std::string Index(const std::vector<Tensor>& tensors, Damage damage) {
+// An object of its own in the index.
+struct Object {
+  std::string name;
+  std::string file;
+  std::int64_t position = 0;
+  std::int64_t length = 0;
+};
+
+void StorageEntry(PickleWriter& pickle, const Object& object) {
+  BeginObject(pickle, kMetadataModule, "MetadataIndex");
+  pickle.Text("fqn").Text(object.name).Text("index").None();
+  EndObject(pickle);
+  BeginObject(pickle, "torch.distributed.checkpoint.filesystem", "_StorageInfo");
+  pickle.Text("relative_path").Text(object.file);
+  pickle.Text("offset").Integer(object.position).Text("length").Integer(object.length);
+  EndObject(pickle);
+}
+
+std::string Index(const std::vector<Tensor>& tensors, const std::vector<Object>& objects, Damage damage) {
   PickleWriter pickle(4);
   BeginObject(pickle, kMetadataModule, "Metadata");
   pickle.Text("state_dict_metadata").EmptyDictionary().Mark();
   for (const Tensor& tensor : tensors) {
     TensorMetadata(pickle, tensor);
+  }
+  for (const Object& object : objects) {
+    pickle.Text(object.name).Global(kMetadataModule, "BytesStorageMetadata").EmptyTuple().NewObject();
   }
   pickle.SetItems().Text("planner_data").EmptyDictionary().Text("storage_data").EmptyDictionary().Mark();
   for (const Tensor& tensor : tensors) {
@@ -325,6 +371,9 @@ std::string Index(const std::vector<Tensor>& tensors, Damage damage) {
         StorageEntry(pickle, tensor, item);
       }
     }
+  }
+  for (const Object& object : objects) {
+    StorageEntry(pickle, object);
   }
   pickle.SetItems().Text("storage_meta");
   if (damage == Damage::kForbiddenGlobal) {
@@ -354,7 +403,7 @@ void Arguments(PickleWriter& pickle, const LlamaCheckpoint& c) {
   integer("seq_length", 4096);
   integer("rotary_base", 500000);
   integer("tensor_model_parallel_size", c.tensor_ranks);
-  integer("pipeline_model_parallel_size", 1);
+  integer("pipeline_model_parallel_size", c.pipeline_ranks);
   flag("group_query_attention", true);
   flag("swiglu", true);
   flag("add_bias_linear", false);
@@ -384,6 +433,30 @@ void WriteCommonState(const std::filesystem::path& path, const LlamaCheckpoint& 
   pickle.SetItems();
   std::ofstream out = Open(path);
   WriteTorchArchive(out, "common", pickle.Finish(), {});
+}
+
+// What common.pt holds, each value an archive of its own.
+std::vector<Object> WriteCommonObjects(const std::filesystem::path& directory, const LlamaCheckpoint& checkpoint) {
+  std::vector<Object> objects;
+  const std::string file = "__0_1.distcp";
+  std::ofstream out = Open(directory / file);
+  const auto add = [&](std::string_view name, const std::function<void(PickleWriter&)>& value) {
+    PickleWriter pickle(2);
+    value(pickle);
+    Object object{.name = std::string(name), .file = file, .position = out.tellp()};
+    object.length = WriteTorchArchive(out, "archive", pickle.Finish(), {});
+    objects.push_back(std::move(object));
+  };
+  add("args", [&](PickleWriter& pickle) { Arguments(pickle, checkpoint); });
+  add("checkpoint_version", [&](PickleWriter& pickle) {
+    pickle.Float(3.0);
+    if (checkpoint.damage == Damage::kForbiddenGlobalInCommon) {
+      CallSystem(pickle);
+    }
+  });
+  add("iteration", [&](PickleWriter& pickle) { pickle.Integer(checkpoint.iteration); });
+  add("rng_state.0.np_rng_state", [](PickleWriter& pickle) { CallSystem(pickle); });  // never read
+  return objects;
 }
 
 void CheckShape(const LlamaCheckpoint& c) {
@@ -424,10 +497,18 @@ void WriteLlamaCheckpoint(const std::filesystem::path& root, const LlamaCheckpoi
   DamageTensors(checkpoint.damage, tensors, checkpoint.tensor_ranks);
   WriteItems(directory, checkpoint, tensors);
   DamageIndex(checkpoint.damage, tensors);
-  WriteText(directory / ".metadata", Index(tensors, checkpoint.damage));
-  WriteCommonState(directory / "common.pt", checkpoint);
-  WriteText(directory / "metadata.json", R"({"sharded_backend": "torch_dist", "sharded_backend_version": 1, )"
-                                         R"("common_backend": "torch", "common_backend_version": 1})");
+  for (Tensor& tensor : tensors) {
+    tensor.name.insert(0, checkpoint.prefix);
+  }
+  std::vector<Object> objects;
+  if (checkpoint.plain) {
+    objects = WriteCommonObjects(directory, checkpoint);
+  } else {
+    WriteCommonState(directory / "common.pt", checkpoint);
+    WriteText(directory / "metadata.json", R"({"sharded_backend": "torch_dist", "sharded_backend_version": 1, )"
+                                           R"("common_backend": "torch", "common_backend_version": 1})");
+  }
+  WriteText(directory / ".metadata", Index(tensors, objects, checkpoint.damage));
   WriteText(root / "latest_checkpointed_iteration.txt", std::to_string(checkpoint.iteration));
   DamageFiles(checkpoint.damage, directory);
 }

@@ -32,6 +32,8 @@ enum class Damage {
   kExtraTensor,
   kMissingTensor,
   kDuplicatedTensor,
+  kEmptyBlocks,  // which is sound
+  kOverlapBehindEmptyBlocks,
 };
 
 struct DamageInfo {
@@ -59,6 +61,9 @@ struct LlamaCheckpoint {
   std::int64_t tensor_ranks = 2;  // divides all of the above but the layers
   std::int64_t iteration = 100;
   bool tied = false;
+  std::string_view prefix = {};     // of every tensor's name: "module.", "model.module."
+  bool plain = false;               // no metadata.json, no common.pt: "args", "iteration"... are entries of the index
+  std::int64_t pipeline_ranks = 1;  // said in the arguments, no more
   Fill fill = Fill::kRandom;
   Damage damage = Damage::kNone;
 };

@@ -1,6 +1,7 @@
 #include "worker/engine/checkpoint/arguments.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <string>
@@ -22,6 +23,8 @@ constexpr std::int64_t kMaximumValues = 200'000;
 constexpr std::size_t kMaximumTextBytes = 32 << 20;
 // Wider integers only occur as seeds and hashes.
 constexpr std::size_t kMaximumBigIntegerBytes = 64;
+
+constexpr std::array kCommonKeys = std::to_array<std::string_view>({"args", "checkpoint_version", "iteration"});
 
 // Length of the UTF-8 sequence at the front of `text`, 0 if there is none that is valid.
 std::size_t Utf8Length(std::string_view text) {
@@ -255,21 +258,31 @@ absl::StatusOr<nlohmann::json> PickleToJson(const PickleDocument& document, Pick
   return Converter(document).Convert(value, 0);
 }
 
-absl::StatusOr<CommonState> ReadCommonState(const PickleDocument& document, PickleValue state) {
-  CommonState common;
-  if (const auto arguments = document.Find(state, "args")) {
-    SLIPWAY_ASSIGN_OR_RETURN(nlohmann::json converted, PickleToJson(document, *arguments));
+bool IsCommonKey(std::string_view key) { return std::ranges::count(kCommonKeys, key) != 0; }
+
+absl::Status AddCommonValue(const PickleDocument& document, std::string_view key, PickleValue value,
+                            CommonState& common) {
+  if (key == "args") {
+    SLIPWAY_ASSIGN_OR_RETURN(nlohmann::json converted, PickleToJson(document, value));
     if (converted.is_object() && !converted.contains("opaque")) {
       common.arguments = std::move(converted);
+      common.layout = LayoutOf(common.arguments);
+    }
+  } else if (key == "checkpoint_version") {
+    common.checkpoint_version = value.Number();
+  } else if (key == "iteration") {
+    common.iteration = value.Integer();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CommonState> ReadCommonState(const PickleDocument& document, PickleValue state) {
+  CommonState common;
+  for (const std::string_view key : kCommonKeys) {
+    if (const auto value = document.Find(state, key)) {
+      SLIPWAY_RETURN_IF_ERROR(AddCommonValue(document, key, *value, common));
     }
   }
-  if (const auto version = document.Find(state, "checkpoint_version")) {
-    common.checkpoint_version = version->Number();
-  }
-  if (const auto iteration = document.Find(state, "iteration")) {
-    common.iteration = iteration->Integer();
-  }
-  common.layout = LayoutOf(common.arguments);
   return common;
 }
 

@@ -27,6 +27,11 @@ struct CommonState {
 // "args" gives an empty object. LIMIT_EXCEEDED for arguments that are too many or nested too deeply.
 absl::StatusOr<CommonState> ReadCommonState(const PickleDocument& document, PickleValue state);
 
+// The same where each key has a pickle of its own. True if `key` is one that is looked at; `common` then has it.
+bool IsCommonKey(std::string_view key);
+absl::Status AddCommonValue(const PickleDocument& document, std::string_view key, PickleValue value,
+                            CommonState& common);
+
 // One pickled value as JSON: dtypes as "torch.bfloat16", enums as {"enum": "module.Class", "value": v}, integers over
 // 64 bits and non-finite numbers ("NaN", "Infinity", "-Infinity") as strings, paths and devices as their text,
 // namespaces as objects, anything else as {"opaque": "module.Class"}. LIMIT_EXCEEDED as above.

@@ -11,6 +11,7 @@
 #include "worker/engine/checkpoint/iteration.h"
 #include "worker/engine/checkpoint/legacy.h"
 #include "worker/engine/checkpoint/torch_dist.h"
+#include "worker/engine/checkpoint/zarr.h"
 
 namespace slipway::engine {
 namespace {
@@ -26,6 +27,8 @@ absl::StatusOr<CheckpointFormat> DetectFormat(const SourceDirectory& directory) 
   const auto unsupported = [&directory](std::string_view message, std::string_view name) {
     return Error(Reason::kCheckpointUnsupported, message, {.file = fmt::format("{}/{}", directory.path(), name)});
   };
+  const bool has_ranks =
+      std::ranges::any_of(entries, [](const auto& entry) { return entry.name.starts_with("mp_rank_0"); });
   if (has("metadata.json")) {
     SLIPWAY_ASSIGN_OR_RETURN(const std::string text, directory.ReadSmallFile("metadata.json", kMaximumJsonBytes));
     const nlohmann::json metadata = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -34,17 +37,23 @@ absl::StatusOr<CheckpointFormat> DetectFormat(const SourceDirectory& directory) 
                    {.file = fmt::format("{}/metadata.json", directory.path()), .offset = 0});
     }
     const std::string backend = metadata["sharded_backend"].get<std::string>();
-    if (backend != "torch_dist") {
+    if (has_ranks) {
+      return unsupported("the directory has files of two formats: metadata.json and mp_rank_0*", "metadata.json");
+    }
+    if (backend != "torch_dist" && backend != "zarr") {
       return unsupported(fmt::format("distributed checkpoints of backend \"{}\" are not read", backend),
                          "metadata.json");
     }
-    return CheckpointFormat::kTorchDist;
+    return backend == "zarr" ? CheckpointFormat::kZarr : CheckpointFormat::kTorchDist;
   }
-  if (std::ranges::any_of(entries, [](const auto& entry) { return entry.name.starts_with("mp_rank_0"); })) {
+  if (has_ranks && has(".metadata")) {
+    return unsupported("the directory has files of two formats: .metadata and mp_rank_0*", ".metadata");
+  }
+  if (has_ranks) {
     return CheckpointFormat::kTorchLegacy;
   }
   if (has(".metadata")) {
-    return unsupported("a plain PyTorch distributed checkpoint (FSDP; no metadata.json) is not read", ".metadata");
+    return CheckpointFormat::kTorchDcp;  // or fsdp_dtensor: its reader tells
   }
   if (has("config.json")) {
     return unsupported("a Hugging Face directory is what an export makes, not what it reads", "config.json");
@@ -56,14 +65,36 @@ absl::StatusOr<CheckpointFormat> DetectFormat(const SourceDirectory& directory) 
 }  // namespace
 
 std::string_view NameOf(CheckpointFormat format) {
-  return format == CheckpointFormat::kTorchDist ? "torch_dist" : "torch";
+  switch (format) {
+    case CheckpointFormat::kTorchDist:
+      return "torch_dist";
+    case CheckpointFormat::kTorchLegacy:
+      return "torch";
+    case CheckpointFormat::kFsdpDtensor:
+      return "fsdp_dtensor";
+    case CheckpointFormat::kTorchDcp:
+      return "torch_dcp";
+    case CheckpointFormat::kZarr:
+      return "zarr";
+  }
+  return "";
 }
 
 absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadCheckpoint(const std::string& path, const ReadOptions& options) {
   SLIPWAY_ASSIGN_OR_RETURN(IterationDirectory found, FindIteration(path, options));
   SLIPWAY_ASSIGN_OR_RETURN(const CheckpointFormat format, DetectFormat(*found.directory));
-  const auto read = format == CheckpointFormat::kTorchDist ? ReadTorchDistCheckpoint : ReadLegacyCheckpoint;
-  return read(std::move(found.root), std::move(found.directory), found.iteration, found.release);
+  switch (format) {
+    case CheckpointFormat::kTorchDist:
+      return ReadTorchDistCheckpoint(std::move(found));
+    case CheckpointFormat::kTorchLegacy:
+      return ReadLegacyCheckpoint(std::move(found.root), std::move(found.directory), found.iteration, found.release);
+    case CheckpointFormat::kFsdpDtensor:
+    case CheckpointFormat::kTorchDcp:
+      return ReadPlainDistCheckpoint(std::move(found));
+    case CheckpointFormat::kZarr:
+      return ReadZarrCheckpoint(std::move(found));
+  }
+  return Error(Reason::kInternal, "a format without a reader", {.file = path});
 }
 
 absl::Status CheckUnchanged(const Checkpoint& checkpoint) {

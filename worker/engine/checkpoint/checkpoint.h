@@ -19,9 +19,9 @@
 
 namespace slipway::engine {
 
-enum class CheckpointFormat { kTorchDist, kTorchLegacy };
+enum class CheckpointFormat { kTorchDist, kTorchLegacy, kFsdpDtensor, kTorchDcp, kZarr };
 
-// "torch_dist", "torch".
+// "torch_dist", "torch", "fsdp_dtensor", "torch_dcp", "zarr": as Megatron's --ckpt-format has them.
 std::string_view NameOf(CheckpointFormat format);
 
 // One rectangular block of a tensor and where its bytes are.
@@ -62,7 +62,7 @@ struct ParallelLayout {  // 0: unknown
 struct CheckpointFile {
   std::string name;  // relative to the iteration's directory
   FileIdentity identity;
-  std::shared_ptr<const SourceFile> file;  // open
+  std::shared_ptr<const SourceFile> file;
 };
 
 struct Checkpoint {

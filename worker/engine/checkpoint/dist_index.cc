@@ -140,19 +140,23 @@ absl::StatusOr<std::vector<DistBlock>> PickledDistIndex::Blocks(const DistEntry&
   std::ranges::sort(blocks, [](const DistBlock& a, const DistBlock& b) {
     return std::ranges::lexicographical_compare(a.offsets, b.offsets);
   });
-  if (stored.size() != blocks.size()) {
-    return Corrupt(
-        fmt::format("the index has {} blocks of the tensor but says where {} lie", blocks.size(), stored.size()),
-        entry.name);
-  }
-  for (std::size_t i = 0; i < blocks.size(); ++i) {
-    const Stored& row = stored[i];
-    if (!std::ranges::equal(Offset(row), blocks[i].offsets)) {
-      return Corrupt(
-          fmt::format("the index does not say where the block at [{}] lies", fmt::join(blocks[i].offsets, ", ")),
-          entry.name);
+  // Blocks without elements may begin where another does; one row of the storage then stands for both.
+  std::size_t next = 0;
+  for (DistBlock& block : blocks) {
+    if (next > 0 && std::ranges::equal(Offset(stored[next - 1]), block.offsets)) {
+      block.location = *stored[next - 1].location;
+      continue;
     }
-    blocks[i].location = *row.location;
+    if (next == stored.size() || !std::ranges::equal(Offset(stored[next]), block.offsets)) {
+      return Corrupt(fmt::format("the index does not say where the block at [{}] lies", fmt::join(block.offsets, ", ")),
+                     entry.name);
+    }
+    block.location = *stored[next++].location;
+  }
+  if (next != stored.size()) {
+    return Corrupt(
+        fmt::format("the index says where {} blocks of the tensor lie but describes {}", stored.size(), next),
+        entry.name);
   }
   return blocks;
 }

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -13,111 +11,70 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/checkpoint/arguments.h"
+#include "worker/engine/checkpoint/common_archive.h"
 #include "worker/engine/checkpoint/coverage.h"
 #include "worker/engine/checkpoint/dist_index.h"
+#include "worker/engine/checkpoint/file_table.h"
 #include "worker/engine/checkpoint/ignored_tally.h"
 #include "worker/engine/checkpoint/run_config.h"
-#include "worker/engine/checkpoint/torch_archive.h"
+#include "worker/engine/checkpoint/stored_names.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr std::size_t kMaximumFiles = 1'000'000;
 constexpr std::string_view kCommonState = "common_state/";
+constexpr std::string_view kMegatronFsdp = "model.module.";
 
-// Which entries of the index are no weights.
-struct IgnoredName {
-  std::string_view text;
-  bool at_start;  // else anywhere in the name
-  std::string_view reason;
+// What surrounds the tensors.
+enum class Surroundings {
+  kMegatron,  // common.pt, or the entry "common_state/..."
+  kFlat,      // entries "args", "iteration"...
+  kNone,      // what is not a tensor belongs to another framework and is not looked at
 };
-constexpr std::array kIgnoredNames = std::to_array<IgnoredName>({
-    {"optimizer.", true, "optimizer state"},
-    {"chained_", true, "optimizer state"},
-    {"rng_state", true, "random number generator state"},
-    {"rerun_state_machine_state", true, "rerun state"},
-    {"._extra_state", false, "extra state of Transformer Engine"},
-    {"_quantizer.", false, "ModelOpt quantizer state"},
-    {"rotary_pos_emb.inv_freq", false, "rotary frequencies, which follow from the configuration"},
-    {".router.local_tokens_per_expert", false, "counts of tokens, which training keeps"},
-});
-
-std::string_view ReasonToIgnoreEntry(const DistEntry& entry) {
-  for (const IgnoredName& row : kIgnoredNames) {
-    const std::size_t found = entry.name.find(row.text);
-    if (row.at_start ? found == 0 : found != std::string_view::npos) {
-      return row.reason;
-    }
-  }
-  return entry.is_tensor ? std::string_view() : "objects that are no tensors";
-}
-
-std::string_view WithoutWrappers(std::string_view name) {
-  for (bool again = true; again;) {
-    again = false;
-    for (const std::string_view wrapper : {std::string_view("module."), std::string_view("model.")}) {
-      if (name.starts_with(wrapper)) {
-        name.remove_prefix(wrapper.size());
-        again = true;
-      }
-    }
-  }
-  return name;
-}
 
 class TorchDistReader {
  public:
-  explicit TorchDistReader(Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  TorchDistReader(Checkpoint& checkpoint, Surroundings surroundings)
+      : checkpoint_(checkpoint), surroundings_(surroundings), files_(checkpoint) {}
   absl::Status Read();
 
  private:
   absl::Status ReadIndex();
   absl::Status ReadEntry(const DistEntry& entry);
   absl::Status ReadTensor(const DistEntry& entry);
-  absl::Status ReadCommonEntry(const DistEntry& entry);
+  absl::Status ReadCommonEntry(const DistEntry& entry, CommonForm form);
   absl::Status ReadCommonFile();
-  absl::Status ReadCommon(const SourceFile& file, std::int64_t offset, std::int64_t length, bool in_list);
   void Ignore(const DistEntry& entry, std::string_view reason);
   absl::StatusOr<std::int32_t> FileOf(const DistLocation& location);
   absl::StatusOr<Piece> PieceOf(const DistBlock& block, std::int64_t element_bytes);
   absl::Status SortTensors();
-  void NameWriter();
+  [[nodiscard]] absl::Status FinishFlat();
+  [[nodiscard]] std::string_view Writer() const;
 
   Checkpoint& checkpoint_;
+  const Surroundings surroundings_;
+  FileTable files_;
   std::unique_ptr<const DistIndex> index_;
-  std::map<std::string, std::int32_t, std::less<>> file_numbers_;
   IgnoredTally ignored_;
   CommonState common_;
   bool common_in_file_ = false;
+  bool is_megatron_fsdp_ = false;
 };
 
 absl::StatusOr<std::int32_t> TorchDistReader::FileOf(const DistLocation& location) {
-  const auto known = file_numbers_.find(location.file);
-  if (known != file_numbers_.end()) {
-    return known->second;
-  }
   if (location.file.empty() || location.file == "." || location.file == ".." ||
       location.file.find_first_of(std::string_view("/\0", 2)) != std::string_view::npos) {
     return Error(Reason::kPathOutsideRoot,
                  fmt::format("the index names a file \"{}\", which is not directly in the checkpoint", location.file),
                  {.file = fmt::format("{}/.metadata", checkpoint_.directory->path())});
   }
-  if (checkpoint_.files.size() == kMaximumFiles) {
-    return Error(Reason::kLimitExceeded, fmt::format("the checkpoint has more than {} files", kMaximumFiles));
-  }
-  const std::string name(location.file);
-  SLIPWAY_ASSIGN_OR_RETURN(std::shared_ptr<const SourceFile> file, checkpoint_.directory->Open(name));
-  const FileIdentity identity = file->identity();
-  const auto number = static_cast<std::int32_t>(checkpoint_.files.size());
-  checkpoint_.files.push_back({.name = name, .identity = identity, .file = std::move(file)});
-  file_numbers_.emplace(name, number);
-  return number;
+  return files_.NumberOf(std::string(location.file));
 }
 
 absl::StatusOr<Piece> TorchDistReader::PieceOf(const DistBlock& block, std::int64_t element_bytes) {
   const DistLocation& location = block.location;
   SLIPWAY_ASSIGN_OR_RETURN(const std::int32_t number, FileOf(location));
-  const SourceFile& file = *checkpoint_.files[static_cast<std::size_t>(number)].file;
+  const SourceFile& file = files_.At(number);
   const Where where = {.file = file.name(), .offset = location.offset};
   if (location.transformed) {
     return Error(Reason::kCheckpointUnsupported, "the block was compressed or encrypted when it was saved", where);
@@ -158,6 +115,9 @@ absl::Status TorchDistReader::ReadTensor(const DistEntry& entry) {
   SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DistBlock> blocks, index_->Blocks(entry));
   tensor.pieces.reserve(blocks.size());
   for (const DistBlock& block : blocks) {
+    if (CheckedVolume(block.sizes) == 0) {
+      continue;  // of a rank that has no part in the tensor
+    }
     SLIPWAY_ASSIGN_OR_RETURN(Piece piece, PieceOf(block, InfoOf(*dtype).bytes));
     tensor.pieces.push_back(std::move(piece));
   }
@@ -166,45 +126,20 @@ absl::Status TorchDistReader::ReadTensor(const DistEntry& entry) {
   return absl::OkStatus();
 }
 
-absl::Status TorchDistReader::ReadCommon(const SourceFile& file, std::int64_t offset, std::int64_t length,
-                                         bool in_list) {
-  SLIPWAY_ASSIGN_OR_RETURN(const TorchArchive archive, TorchArchive::Open(file, offset, length));
-  SLIPWAY_ASSIGN_OR_RETURN(const PickleDocument document, archive.ReadPickle());
-  PickleValue state = document.root();
-  if (in_list) {
-    const std::span<const PickleValue> items = document.Items(state);
-    if (items.empty()) {
-      return Error(Reason::kCheckpointCorrupt, "the common state is an empty list",
-                   {.file = file.name(), .offset = offset});
-    }
-    state = items[0];
-  }
-  absl::StatusOr<CommonState> common = ReadCommonState(document, state);
-  if (!common.ok()) {
-    return AddWhere(common.status(), {.file = file.name(), .offset = offset});
-  }
-  common_ = *std::move(common);
-  return absl::OkStatus();
-}
-
 absl::Status TorchDistReader::ReadCommonFile() {
-  if (!checkpoint_.directory->Exists("common.pt")) {
+  if (surroundings_ != Surroundings::kMegatron || !checkpoint_.directory->Exists("common.pt")) {
     return absl::OkStatus();
   }
   common_in_file_ = true;
-  SLIPWAY_ASSIGN_OR_RETURN(const std::int32_t number, FileOf({.file = "common.pt"}));
-  const SourceFile& file = *checkpoint_.files[static_cast<std::size_t>(number)].file;
-  return ReadCommon(file, 0, file.size(), false);
+  SLIPWAY_ASSIGN_OR_RETURN(const std::int32_t number, files_.NumberOf("common.pt"));
+  const SourceFile& file = files_.At(number);
+  return ReadCommonArchive(file, 0, file.size(), CommonForm::kDictionary, {}, common_);
 }
 
-absl::Status TorchDistReader::ReadCommonEntry(const DistEntry& entry) {
-  if (common_in_file_ || entry.is_tensor) {
-    return absl::OkStatus();
-  }
+absl::Status TorchDistReader::ReadCommonEntry(const DistEntry& entry, CommonForm form) {
   SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DistBlock> blocks, index_->Blocks(entry));
   SLIPWAY_ASSIGN_OR_RETURN(const Piece piece, PieceOf(blocks.front(), 1));
-  const SourceFile& file = *checkpoint_.files[static_cast<std::size_t>(piece.file)].file;
-  return ReadCommon(file, piece.position, piece.length, true);
+  return ReadCommonArchive(files_.At(piece.file), piece.position, piece.length, form, entry.name, common_);
 }
 
 // What is ignored need not be sound: a size is a courtesy.
@@ -218,20 +153,28 @@ void TorchDistReader::Ignore(const DistEntry& entry, std::string_view reason) {
 }
 
 absl::Status TorchDistReader::ReadEntry(const DistEntry& entry) {
-  if (entry.name.starts_with(kCommonState)) {
-    return ReadCommonEntry(entry);
+  if (surroundings_ == Surroundings::kMegatron && entry.name.starts_with(kCommonState)) {
+    return common_in_file_ || entry.is_tensor ? absl::OkStatus()
+                                              : ReadCommonEntry(entry, CommonForm::kListOfDictionary);
   }
-  const std::string_view reason = ReasonToIgnoreEntry(entry);
-  if (reason.empty()) {
-    return ReadTensor(entry);
+  if (surroundings_ == Surroundings::kFlat && !entry.is_tensor && IsCommonKey(entry.name)) {
+    return ReadCommonEntry(entry, CommonForm::kValue);
   }
-  Ignore(entry, reason);
-  return absl::OkStatus();
+  std::string_view reason = ReasonToIgnoreName(entry.name);
+  if (reason.empty() && !entry.is_tensor) {
+    reason = "objects that are no tensors";
+  }
+  if (!reason.empty()) {
+    Ignore(entry, reason);
+    return absl::OkStatus();
+  }
+  is_megatron_fsdp_ = is_megatron_fsdp_ || entry.name.starts_with(kMegatronFsdp);
+  return ReadTensor(entry);
 }
 
 absl::Status TorchDistReader::ReadIndex() {
   SLIPWAY_ASSIGN_OR_RETURN(const std::int32_t number, FileOf({.file = ".metadata"}));
-  const SourceFile& file = *checkpoint_.files[static_cast<std::size_t>(number)].file;
+  const SourceFile& file = files_.At(number);
   SLIPWAY_ASSIGN_OR_RETURN(Window window, file.Map(0, file.size()));
   SLIPWAY_ASSIGN_OR_RETURN(index_, DistIndex::Read(std::move(window), file.name()));
   return absl::OkStatus();
@@ -246,16 +189,31 @@ absl::Status TorchDistReader::SortTensors() {
   return absl::OkStatus();
 }
 
-void TorchDistReader::NameWriter() {
-  if (checkpoint_.directory->Exists("run_config.yaml")) {
-    checkpoint_.writer = "Megatron-Bridge";
-  } else if (!common_in_file_) {
-    checkpoint_.writer = "Megatron-Core 0.19 or later";
-  } else if (index_->root_class().name == "MCoreMetadata") {
-    checkpoint_.writer = "Megatron-Core 0.15";
-  } else {
-    checkpoint_.writer = "Megatron-Core up to 0.18";
+// Which of the plain layouts it is shows in the names of its weights.
+absl::Status TorchDistReader::FinishFlat() {
+  checkpoint_.format = is_megatron_fsdp_ ? CheckpointFormat::kFsdpDtensor : CheckpointFormat::kTorchDcp;
+  if (!is_megatron_fsdp_ && (common_.layout.tensor > 1 || common_.layout.pipeline > 1)) {
+    return Error(
+        Reason::kCheckpointUnsupported,
+        fmt::format("torch_dcp of a run with tensor parallelism {} and pipeline parallelism {}: its ranks gave "
+                    "different tensors the same names, so not all of the model is here",
+                    common_.layout.tensor, common_.layout.pipeline),
+        {.file = fmt::format("{}/.metadata", checkpoint_.directory->path())});
   }
+  return absl::OkStatus();
+}
+
+std::string_view TorchDistReader::Writer() const {
+  if (surroundings_ == Surroundings::kFlat) {
+    return is_megatron_fsdp_ ? "Megatron-FSDP" : "Megatron-LM with PyTorch's FSDP2";
+  }
+  if (checkpoint_.directory->Exists("run_config.yaml")) {
+    return "Megatron-Bridge";
+  }
+  if (!common_in_file_) {
+    return "Megatron-Core 0.19 or later";
+  }
+  return index_->root_class().name == "MCoreMetadata" ? "Megatron-Core 0.15" : "Megatron-Core up to 0.18";
 }
 
 absl::Status TorchDistReader::Read() {
@@ -271,7 +229,12 @@ absl::Status TorchDistReader::Read() {
   if (checkpoint_.directory->Exists("modelopt_state")) {
     ignored_.Add("ModelOpt quantizer state", "modelopt_state/", std::nullopt);
   }
-  NameWriter();
+  if (surroundings_ == Surroundings::kFlat) {
+    SLIPWAY_RETURN_IF_ERROR(FinishFlat());
+  }
+  if (checkpoint_.writer.empty()) {
+    checkpoint_.writer = Writer();
+  }
   SLIPWAY_RETURN_IF_ERROR(CompleteArguments(*checkpoint_.directory, common_));
   checkpoint_.ignored = ignored_.Take();
   checkpoint_.layout = common_.layout;
@@ -280,20 +243,21 @@ absl::Status TorchDistReader::Read() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::shared_ptr<const Checkpoint>> Read(IterationDirectory found, Surroundings surroundings) {
+  std::shared_ptr<Checkpoint> checkpoint = CheckpointAt(std::move(found), CheckpointFormat::kTorchDist);
+  SLIPWAY_RETURN_IF_ERROR(TorchDistReader(*checkpoint, surroundings).Read());
+  return checkpoint;
+}
+
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadTorchDistCheckpoint(
-    std::shared_ptr<const SourceDirectory> root, std::shared_ptr<const SourceDirectory> directory,
-    std::int64_t iteration, bool release) {
-  auto checkpoint = std::make_shared<Checkpoint>();
-  checkpoint->format = CheckpointFormat::kTorchDist;
-  checkpoint->path = directory->path();
-  checkpoint->iteration = iteration;
-  checkpoint->release = release;
-  checkpoint->root = std::move(root);
-  checkpoint->directory = std::move(directory);
-  SLIPWAY_RETURN_IF_ERROR(TorchDistReader(*checkpoint).Read());
-  return checkpoint;
+absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadTorchDistCheckpoint(IterationDirectory found) {
+  const bool by_megatron = found.framework.empty();
+  return Read(std::move(found), by_megatron ? Surroundings::kMegatron : Surroundings::kNone);
+}
+
+absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadPlainDistCheckpoint(IterationDirectory found) {
+  return Read(std::move(found), Surroundings::kFlat);
 }
 
 }  // namespace slipway::engine

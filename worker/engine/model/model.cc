@@ -51,7 +51,9 @@ absl::StatusOr<Model> LearnModel(const Checkpoint& checkpoint, const std::map<st
   unsupported.insert(unsupported.end(), hf_config.unsupported.begin(), hf_config.unsupported.end());
   if (model.hf_config.is_null() && (checkpoint.arguments == nullptr || checkpoint.arguments->empty())) {
     return Error(Reason::kConfigurationInvalid,
-                 "the checkpoint has no training arguments: give the model's Hugging Face directory with --hf-config");
+                 fmt::format("the checkpoint, by {}, has no training arguments: give the model's Hugging Face "
+                             "directory with --hf-config",
+                             checkpoint.writer));
   }
   const Architecture* const of_config =
       FindArchitecture(options.architecture.empty() ? ClassOf(model.hf_config) : options.architecture);

@@ -75,5 +75,10 @@ TEST(Coverage, AJumbleIsRefusedInBoundedTime) {
   EXPECT_EQ(ReasonOfCovering({kRows, 2}, std::move(pieces)), Reason::kLimitExceeded);
 }
 
+TEST(Coverage, PiecesWithoutElementsHideNoOverlap) {
+  EXPECT_EQ(ReasonOfCovering({4}, {At({0}, {0}), At({0}, {4}), At({4}, {0})}), kFine);
+  EXPECT_EQ(ReasonOfCovering({4}, {At({0}, {0}), At({0}, {2}), At({1}, {2})}), Reason::kCheckpointCorrupt);
+}
+
 }  // namespace
 }  // namespace slipway::engine

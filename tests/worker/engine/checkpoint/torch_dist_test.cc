@@ -128,12 +128,16 @@ TEST(Checkpoint, AChangedFileIsNamed) {
 
 TEST(Checkpoint, OtherFormatsAreNamed) {
   const test::TemporaryDirectory root;
-  root.Write("zarr/metadata.json", R"({"sharded_backend": "zarr"})");
-  root.Write("fsdp/.metadata", "");
+  root.Write("other/metadata.json", R"({"sharded_backend": "fpx"})");
+  root.Write("two/metadata.json", R"({"sharded_backend": "torch_dist"})");
+  root.Write("two/mp_rank_00/model_optim_rng.pt", "");
+  root.Write("plain/.metadata", "");
+  root.Write("plain/mp_rank_00/model_optim_rng.pt", "");
   root.Write("broken/metadata.json", "{");
   root.Write("empty/readme", "");
-  EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "zarr", {}).status()), Reason::kCheckpointUnsupported);
-  EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "fsdp", {}).status()), Reason::kCheckpointUnsupported);
+  EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "other", {}).status()), Reason::kCheckpointUnsupported);
+  EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "two", {}).status()), Reason::kCheckpointUnsupported);
+  EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "plain", {}).status()), Reason::kCheckpointUnsupported);
   EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "broken", {}).status()), Reason::kCheckpointCorrupt);
   EXPECT_EQ(ReasonOf(ReadCheckpoint(root / "empty", {}).status()), Reason::kCheckpointNotFound);
 }
