@@ -1,4 +1,5 @@
 // slipway-worker: takes work from a slipway-server and does it.
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -11,6 +12,7 @@
 #include "common/error.h"
 #include "common/file_system.h"
 #include "common/logging.h"
+#include "common/parent_process.h"
 #include "worker/agent.h"
 #include "worker/coordinator_channel.h"
 #include "worker/engine_task_runner.h"
@@ -61,7 +63,7 @@ ExitStatus Main(int argc, const char* const* argv) {
     std::cerr << "slipway-worker: " << Describe(logging) << '\n';
     return ExitStatus::kUsage;
   }
-  if (parsed.options.exit_with_parent && !DieWithParent()) {
+  if (parsed.options.parent != 0 && !EndWithParent(parsed.options.parent, SIGKILL)) {
     return ExitStatus::kInterrupted;
   }
   return Work(parsed.options);

@@ -223,6 +223,7 @@ absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::st
   SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(parent));
   const std::string staging = StagingDirectory(output, plan.hash);
   SLIPWAY_RETURN_IF_ERROR(SweepOthers(output, staging, files));
+  SLIPWAY_RETURN_IF_ERROR(TakeBackClaims(staging, files));
   SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));
   SLIPWAY_RETURN_IF_ERROR(files.TryLock(fmt::format("{}/{}", staging, kLockFile), /*exclusive=*/false).status());
   std::int64_t missing = 0;

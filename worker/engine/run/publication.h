@@ -18,7 +18,8 @@ std::string StagingDirectory(const std::string& output, const std::string& plan_
 
 // Creates the staging directory of `plan` for `output` if it is not there; checks that output's parent can be written,
 // that there is room for what is missing, that the output does not exist (unless overwrite). Removes staging
-// directories of the same output left by other plans that nobody holds. Returns the directory.
+// directories of the same output left by other plans that nobody holds, and takes back what a dead publisher had
+// claimed. Returns the directory.
 absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::string& output, bool overwrite,
                                            FileSystem& files);
 

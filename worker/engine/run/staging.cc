@@ -68,6 +68,23 @@ void RemoveIfUnheld(const std::string& directory, FileSystem& files) {
   }
 }
 
+absl::Status TakeBackClaims(const std::string& staging, FileSystem& files) {
+  SLIPWAY_ASSIGN_OR_RETURN(std::vector<std::int64_t> claims, ClaimsOf(staging, files));
+  if (!claims.empty() && !files.Exists(staging)) {
+    const std::string last = ClaimedDirectory(staging, claims.back());
+    const std::string lock_path = fmt::format("{}/{}", last, kLockFile);
+    const bool locked = !files.Exists(lock_path) || files.TryLock(lock_path, /*exclusive=*/true).ok();
+    if (locked) {
+      SLIPWAY_RETURN_IF_ERROR(files.Rename(last, staging, RenameMode::kNoReplace));
+    }
+    claims.pop_back();
+  }
+  for (const std::int64_t epoch : claims) {
+    RemoveIfUnheld(ClaimedDirectory(staging, epoch), files);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SweepOthers(const std::string& output, const std::string& staging, FileSystem& files) {
   const std::string parent = ParentOf(output);
   const std::string own = NameIn(staging);

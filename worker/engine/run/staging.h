@@ -25,6 +25,11 @@ absl::StatusOr<std::vector<std::int64_t>> ClaimsOf(const std::string& staging, F
 // it gone, never half of it. Failures leave it to the next sweep.
 void RemoveIfUnheld(const std::string& directory, FileSystem& files);
 
+// What publishers that are no more had claimed of `staging`, perhaps under a coordinator that is no more and counted
+// epochs of its own: the last claim becomes the staging directory again where there is none, the others go. What a
+// process holds stays.
+absl::Status TakeBackClaims(const std::string& staging, FileSystem& files);
+
 // Removes what belongs to `output` but not to `staging`, unless it is held.
 absl::Status SweepOthers(const std::string& output, const std::string& staging, FileSystem& files);
 
