@@ -7,9 +7,8 @@
 
 #include "client/artifact_download.h"
 #include "client/commands/commands.h"
-#include "client/exit.h"
+#include "client/commands/interruptible.h"
 #include "client/human.h"
-#include "client/interrupts.h"
 #include "client/output.h"
 #include "client/verify_artifact.h"
 #include "common/error.h"
@@ -56,10 +55,7 @@ void AddDownloadCommand(CLI::App& app, CommandLine& line) {
   AddConsoleOptions(command, line);
   command.callback([&line, options] {
     line.action = [options](const Console& console) {
-      const Interrupts interrupts;
-      const absl::Status status = Download(*options, console, interrupts.token());
-      const ExitStatus exit_status = Finish(status, console);
-      return interrupts.interrupted() && !status.ok() ? ExitStatus::kInterrupted : exit_status;
+      return RunInterruptibly([&](const std::stop_token& stop) { return Download(*options, console, stop); }, console);
     };
   });
 }
