@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "common/count_of.h"
 #include "common/error.h"
 #include "server/coordinator.h"
 
@@ -58,7 +59,7 @@ absl::Status Coordinator::Load() {
     scheduler->Restore(std::move(history), Now());
   }
   if (!exports.empty()) {
-    spdlog::info("{} unfinished exports in the store", exports.size());
+    spdlog::info("{} in the store", CountOf(static_cast<std::int64_t>(exports.size()), "unfinished export"));
   }
   scheduler_ = std::move(scheduler);
   StartCleanUps();

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/byte_size.h"
+#include "common/count_of.h"
 #include "common/error.h"
 #include "worker/conversion.h"
 #include "worker/engine/plan/inspection.h"
@@ -87,7 +88,8 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
   const std::int32_t shard = assignment.lease().shard();
   if (shard < 0 || static_cast<std::size_t>(shard) >= plan->shards.size()) {
     return Error(Reason::kInternal,
-                 fmt::format("the plan has {} shards, none numbered {}", plan->shards.size(), shard));
+                 fmt::format("the plan has {}, none numbered {}",
+                             CountOf(static_cast<std::int64_t>(plan->shards.size()), "shard"), shard));
   }
   SLIPWAY_RETURN_IF_ERROR(CheckMemory(*plan, memory_));
   SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));

@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "common/byte_size.h"
+#include "common/count_of.h"
 #include "common/error.h"
 #include "common/file_system.h"
 #include "common/logging.h"
@@ -41,8 +42,9 @@ ExitStatus Work(const WorkerOptions& options) {
     spdlog::info("draining: finishing what runs, taking nothing new");
     agent.Drain();
   });
-  spdlog::info("ready: worker {} for {}, {} slots, {} threads, memory budget {}", options.name, options.server,
-               options.slots, options.threads, FormatByteSize(options.memory_budget));
+  spdlog::info("ready: worker {} for {}, {}, {}, memory budget {}", options.name, options.server,
+               CountOf(options.slots, "slot"), CountOf(options.threads, "thread"),
+               FormatByteSize(options.memory_budget));
   if (!agent.Run()) {
     spdlog::warn("leaving before everything was done or acknowledged; the coordinator will have it redone");
     std::_Exit(static_cast<int>(ExitStatus::kFailed));  // a task may be stuck: nothing that waits for it

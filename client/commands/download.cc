@@ -36,8 +36,8 @@ absl::Status Download(const DownloadCommand& command, const Console& console, co
                        {"bytes", report.bytes},
                        {"plan_hash", report.plan_hash}});
   } else {
-    console.out << fmt::format("{}: {} files, {} tensors, {}, verified\n", place.path(), report.files,
-                               HumanCount(report.tensors), HumanBytes(report.bytes));
+    console.out << fmt::format("{}: {}, {}, {}, verified\n", place.path(), HumanCount(report.files, "file"),
+                               HumanCount(report.tensors, "tensor"), HumanBytes(report.bytes));
   }
   return absl::OkStatus();
 }

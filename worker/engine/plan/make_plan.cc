@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/checked_math.h"
+#include "common/count_of.h"
 #include "common/error.h"
 #include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/plan_builder.h"
@@ -57,13 +58,13 @@ void WarnOfTransforms(ExportPlan& plan) {
     norms += tensor.transform.add_one ? 1 : 0;
   }
   if (cast > 0) {
-    plan.warnings.push_back(fmt::format("{} tensors are converted from {} to {}", cast,
-                                        InfoOf(example->transform.from).safetensors_name,
+    plan.warnings.push_back(fmt::format("{} {} converted from {} to {}", CountOf(cast, "tensor"),
+                                        cast == 1 ? "is" : "are", InfoOf(example->transform.from).safetensors_name,
                                         InfoOf(example->transform.to).safetensors_name));
   }
   if (norms > 0) {
-    plan.warnings.push_back(
-        fmt::format("1 is added to {} norm weights, which the checkpoint stores minus 1 (apply_layernorm_1p)", norms));
+    plan.warnings.push_back(fmt::format("1 is added to {}, which the checkpoint stores minus 1 (apply_layernorm_1p)",
+                                        CountOf(norms, "norm weight")));
   }
 }
 
