@@ -13,6 +13,7 @@
 #include "worker/engine/plan/inspection.h"
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
+#include "worker/engine/run/staging.h"
 
 namespace slipway::worker {
 namespace {

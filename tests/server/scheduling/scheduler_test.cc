@@ -1,5 +1,8 @@
 #include "server/scheduling/scheduler.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,5 @@
 #include "worker/engine/run/publication.h"
+#include "worker/engine/run/staging.h"
 
 #include <cerrno>
 #include <filesystem>
