@@ -68,11 +68,18 @@ void WarnOfTransforms(ExportPlan& plan) {
   }
 }
 
+void Report(const PlanProgress& progress) {
+  if (progress) {
+    progress();
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const std::map<std::string, CanonicalTensor>& tensors,
-                                                             const Model& model, const ExportOptions& options) {
+                                                             const Model& model, const ExportOptions& options,
+                                                             const PlanProgress& progress) {
   auto plan = std::make_shared<ExportPlan>();
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
@@ -87,35 +94,48 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   }
   plan->tensors = std::move(built.tensors);
   plan->unused = std::move(built.unused);
+  Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
+  Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(HuggingFaceFiles files, MakeHuggingFaceFiles(model, *plan->checkpoint, options, dtype));
   plan->texts = std::move(files.texts);
   plan->sidecars = std::move(files.sidecars);
   plan->warnings.insert(plan->warnings.end(), std::make_move_iterator(files.warnings.begin()),
                         std::make_move_iterator(files.warnings.end()));
+  Report(progress);
   WarnOfTransforms(*plan);
   SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
   SLIPWAY_RETURN_IF_ERROR(CheckPlan(*plan, model));
+  Report(progress);
   plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
   HashPlan(*plan);
+  Report(progress);
   return plan;
 }
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
-                                                             const ExportOptions& options) {
+                                                             const ExportOptions& options,
+                                                             const PlanProgress& progress) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
+  Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(
       const Model model,
       LearnModel(*checkpoint, tensors, {.architecture = options.architecture, .hf_config = options.hf_config}));
-  return MakePlanOf(std::move(checkpoint), tensors, model, options);
+  Report(progress);
+  return MakePlanOf(std::move(checkpoint), tensors, model, options, progress);
 }
 
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options) {
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options, const PlanProgress& progress) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
   SLIPWAY_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> checkpoint,
                            ReadCheckpoint(options.checkpoint, {.iteration = options.iteration}));
-  return MakePlanOf(std::move(checkpoint), options);
+  Report(progress);
+  return MakePlanOf(std::move(checkpoint), options, progress);
+}
+
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options) {
+  return MakePlan(options, {});
 }
 
 }  // namespace slipway::engine
