@@ -88,8 +88,9 @@ class LocalMode(unittest.TestCase):
             address = f"unix:{scratch / 's'}"
             for program in (["slipway-server", "--listen", address, "--data", scratch / "data", "--artifacts", scratch.path],
                             ["slipway-worker", "--server", address]):
-                subprocess.run([BIN / program[0], *program[1:], "--exit-with-parent", str(gone.pid)], timeout=10,
-                               capture_output=True)
+                ended = subprocess.run([BIN / program[0], *program[1:], "--exit-with-parent", str(gone.pid)], timeout=10,
+                                       capture_output=True, text=True)
+                self.assertIn(ended.returncode, (0, INTERRUPTED), ended.stderr)
 
     def test_the_time_that_it_adds(self):
         """Printed, not judged: the machine may be busy."""
