@@ -1,5 +1,7 @@
 #include "common/reporting_file_system.h"
 
+#include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace slipway {
@@ -26,15 +28,32 @@ class ReportingFile final : public WritableFile {
       : real_(std::move(real)), progress_(progress) {}
 
   absl::Status WriteAt(std::int64_t offset, std::span<const iovec> parts) override {
+    std::int64_t end = offset;
+    for (const iovec& part : parts) {
+      end += static_cast<std::int64_t>(part.iov_len);
+    }
+    std::int64_t known = end_;
+    while (known < end && !end_.compare_exchange_weak(known, end)) {
+    }
     return Reported(progress_, real_->WriteAt(offset, parts));
   }
   absl::Status Allocate(std::int64_t size) override { return Reported(progress_, real_->Allocate(size)); }
-  absl::Status Sync() override { return Reported(progress_, real_->Sync()); }
+  absl::Status Sync() override {
+    for (std::int64_t done = 0; done < end_; done += ReportingFileSystem::kSyncStep) {
+      const std::int64_t step = std::min(ReportingFileSystem::kSyncStep, end_ - done);
+      SLIPWAY_RETURN_IF_ERROR(Reported(progress_, real_->WriteBack(done, step)));
+    }
+    return Reported(progress_, real_->Sync());
+  }
   void StartWriteBack(std::int64_t offset, std::int64_t length) override { real_->StartWriteBack(offset, length); }
+  absl::Status WriteBack(std::int64_t offset, std::int64_t length) override {
+    return Reported(progress_, real_->WriteBack(offset, length));
+  }
 
  private:
   const std::unique_ptr<WritableFile> real_;
   const std::function<void()> progress_;
+  std::atomic<std::int64_t> end_ = 0;  // of what was written
 };
 
 }  // namespace

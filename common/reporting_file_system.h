@@ -10,10 +10,13 @@
 
 namespace slipway {
 
-// Passes calls on to another FileSystem and calls `progress` after each that succeeded. Thread-safe if `progress` is;
-// `real` outlives it.
+// Passes calls on to another FileSystem and calls `progress` after each that succeeded. A long file is synced in steps,
+// each of which is progress. Thread-safe if `progress` is; `real` outlives it.
 class ReportingFileSystem final : public FileSystem {
  public:
+  // Bytes of a file that are synced at a time.
+  static constexpr std::int64_t kSyncStep = std::int64_t{32} << 20;
+
   ReportingFileSystem(FileSystem& real, std::function<void()> progress) : real_(real), progress_(std::move(progress)) {}
 
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;

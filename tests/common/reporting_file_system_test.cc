@@ -30,5 +30,26 @@ TEST_F(Reporting, EveryCallThatSucceedsIsProgressAndNoOtherIs) {
   EXPECT_EQ(reports_, before);
 }
 
+TEST_F(Reporting, ALongFileIsSyncedInStepsThatAreProgressEach) {
+  const auto file = files_.Create(directory_ / "long");
+  ASSERT_TRUE(file.ok());
+  char byte = 'x';
+  const iovec part{&byte, 1};
+  ASSERT_TRUE((*file)->WriteAt(3 * ReportingFileSystem::kSyncStep, std::span(&part, 1)).ok());
+  const int before = reports_;
+  ASSERT_TRUE((*file)->Sync().ok());
+  EXPECT_EQ(reports_ - before, 5);
+}
+
+TEST_F(Reporting, AStepThatFailsFailsTheSync) {
+  const auto file = files_.Create(directory_ / "long");
+  ASSERT_TRUE(file.ok());
+  char byte = 'x';
+  const iovec part{&byte, 1};
+  ASSERT_TRUE((*file)->WriteAt(0, std::span(&part, 1)).ok());
+  real_.FailEvery("WriteBack", EIO);
+  EXPECT_FALSE((*file)->Sync().ok());
+}
+
 }  // namespace
 }  // namespace slipway
