@@ -38,8 +38,8 @@ class Load(unittest.TestCase):
                 sizes.append(service.server.resident_bytes())
                 print(f"\n    {EXPORTS} exports, {WATCHERS} watchers: {seconds:.1f} s, {counts}", end="")
             print(f"\n    coordinator RSS: {', '.join(f'{size / MEGABYTE:.0f} MB' for size in sizes)} (before, after each)"
-                  f"\n    from submitting to hearing of the first lease, idle workers: p50 {latencies[len(latencies) // 2]:.1f} ms, "
-                  f"p99 {latencies[-1]:.1f} ms of {IDLE}")
+                  f"\n    from submitting to hearing of the first lease, idle workers: "
+                  f"p50 {latencies[len(latencies) // 2]:.1f} ms, p99 {latencies[-1]:.1f} ms of {IDLE}")
             self.assertLess(sizes[2] - sizes[1], GROWTH)
             self.assertEqual([], service.leftovers())
 
