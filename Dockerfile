@@ -1,7 +1,7 @@
 # Two stages: a build with everything, and a small image with the three programs and the libraries that they load.
 #
-#   docker build -t slipway .
-#   docker run --rm -v /data:/data slipway export /data/checkpoint /data/output
+#   docker build -t slipway .                                  with BuildKit, the default since Docker 23
+#   docker run --rm --user "$(id -u):$(id -g)" -v /data:/data slipway export /data/checkpoint /data/output
 #   docker run -v slipway:/var/lib/slipway -p 7070:7070 --entrypoint slipway-server slipway \
 #     --listen 0.0.0.0:7070 --http 0.0.0.0:7071 --data /var/lib/slipway/data --artifacts /var/lib/slipway/artifacts
 #
@@ -29,7 +29,8 @@ RUN --mount=from=build,source=/runtime-packages,target=/runtime-packages \
     apt-get update -q \
  && xargs -a /runtime-packages apt-get install -q -y --no-install-recommends \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --user-group --home-dir /var/lib/slipway --create-home --shell /usr/sbin/nologin slipway
+ && groupadd --gid 10001 slipway \
+ && useradd --no-log-init --uid 10001 --gid 10001 --home-dir /var/lib/slipway --create-home --shell /usr/sbin/nologin slipway
 COPY --from=build /image/usr/local /usr/local
 USER 10001:10001
 WORKDIR /var/lib/slipway

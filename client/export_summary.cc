@@ -51,12 +51,11 @@ void PrintExportSummary(const v1::Export& finished, const std::string& output, d
   }
   const v1::PlanSummary& plan = finished.plan();
   const double rate = seconds > 0 ? static_cast<double>(plan.output_bytes()) / seconds : 0;
-  const int files = plan.shard_bytes_size();
   console.out << RenderPairs({
       {"exported", output},
       {"model", fmt::format("{}, {} parameters", plan.architecture(), HumanParameters(plan.parameters()))},
-      {"wrote", fmt::format("{} tensors, {} in {} {}", HumanCount(plan.tensors()), HumanBytes(plan.output_bytes()),
-                            files, files == 1 ? "file" : "files")},
+      {"wrote", fmt::format("{}, {} in {}", HumanCount(plan.tensors(), "tensor"), HumanBytes(plan.output_bytes()),
+                            HumanCount(plan.shard_bytes_size(), "file"))},
       {"took", fmt::format("{} ({})", HumanDuration(seconds), HumanRate(rate))},
       {"digest", digest.empty() ? "" : "sha256:" + digest + " of manifest.json"},
   });
@@ -94,7 +93,7 @@ std::string RenderExport(const v1::Export& item, double now, int width) {
                     ? fmt::format("{}, {} parameters", plan.architecture(), HumanParameters(plan.parameters()))
                     : ""},
       {"output", item.has_plan()
-                     ? fmt::format("{} tensors, {}", HumanCount(plan.tensors()), HumanBytes(plan.output_bytes()))
+                     ? fmt::format("{}, {}", HumanCount(plan.tensors(), "tensor"), HumanBytes(plan.output_bytes()))
                      : ""},
       {"done", item.has_plan() ? fmt::format("{}, {}", PercentOf(item.progress()), shards) : ""},
       {"plan", plan.plan_hash()},

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <string_view>
 
 #include <fmt/format.h>
 
@@ -38,6 +37,10 @@ std::string HumanCount(std::int64_t count) {
     digits.insert(position, 1, ',');
   }
   return digits;
+}
+
+std::string HumanCount(std::int64_t count, std::string_view noun) {
+  return fmt::format("{} {}{}", HumanCount(count), noun, count == 1 ? "" : "s");
 }
 
 std::string HumanParameters(std::int64_t parameters) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace slipway {
 
@@ -11,6 +12,8 @@ std::string HumanBytes(std::int64_t bytes);
 
 // "1,234,567".
 std::string HumanCount(std::int64_t count);
+// "1 tensor", "1,234 tensors".
+std::string HumanCount(std::int64_t count, std::string_view noun);
 
 // Number of parameters as models are named: "135M", "8.03B".
 std::string HumanParameters(std::int64_t parameters);

@@ -78,7 +78,7 @@ absl::Status LocalService::StartPrograms() {
   SLIPWAY_ASSIGN_OR_RETURN(
       server_, children_.Start({.program = server,
                                 .arguments = {"--listen", "unix:" + SocketPath(), "--data", Path("data"), "--artifacts",
-                                              options_.artifacts, "--exit-with-parent"},
+                                              options_.artifacts, "--exit-with-parent", std::to_string(getpid())},
                                 .log = Path("server.log")}));
   for (int number = 1; number <= options_.workers; ++number) {
     SLIPWAY_RETURN_IF_ERROR(StartWorker(number));
@@ -88,8 +88,9 @@ absl::Status LocalService::StartPrograms() {
 }
 
 absl::Status LocalService::StartWorker(int number) {
-  std::vector<std::string> arguments{"--server", "unix:" + SocketPath(), "--name", fmt::format("local-{}", number),
-                                     "--exit-with-parent"};
+  std::vector<std::string> arguments{
+      "--server",           "unix:" + SocketPath(),  "--name", fmt::format("local-{}", number),
+      "--exit-with-parent", std::to_string(getpid())};
   const auto pass_on = [&arguments](const std::string& option, const std::string& value) {
     if (!value.empty()) {
       arguments.insert(arguments.end(), {option, value});

@@ -8,9 +8,9 @@
 
 #include <fmt/format.h>
 
-#include "client/vocabulary.h"
 #include "common/byte_size.h"
 #include "common/error.h"
+#include "common/vocabulary.h"
 
 namespace slipway {
 namespace {

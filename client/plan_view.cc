@@ -124,9 +124,9 @@ std::string RenderPlan(const Json& plan, bool tensors, int width) {
       {"model",
        fmt::format("{}, {} parameters", TextAt(plan, "architecture"), HumanParameters(IntegerAt(plan, "parameters")))},
       {"reads", HumanBytes(IntegerAt(plan, "input_bytes"))},
-      {"writes", fmt::format("{} tensors, {} in {} {}", HumanCount(static_cast<std::int64_t>(tensor_count)),
-                             HumanBytes(IntegerAt(plan, "output_bytes")), At(plan, "files").size(),
-                             At(plan, "files").size() == 1 ? "file" : "files")},
+      {"writes", fmt::format("{}, {} in {}", HumanCount(static_cast<std::int64_t>(tensor_count), "tensor"),
+                             HumanBytes(IntegerAt(plan, "output_bytes")),
+                             HumanCount(static_cast<std::int64_t>(At(plan, "files").size()), "file"))},
       {"peak memory", HumanBytes(IntegerAt(plan, "peak_memory_bytes")) + " a worker"},
       {"plan", TextAt(plan, "hash")},
   });

@@ -44,6 +44,9 @@ class WritableFile {
   virtual absl::Status Sync() = 0;
   // Tells the kernel to begin writing out a finished range; a hint.
   virtual void StartWriteBack(std::int64_t offset, std::int64_t length) = 0;
+  // Writes a finished range out and waits for it: what is left of it for Sync to do is little. OK where the system
+  // cannot.
+  virtual absl::Status WriteBack(std::int64_t offset, std::int64_t length) = 0;
 };
 
 // A lock on a file that vanishes with the process.

@@ -159,19 +159,28 @@ class Coordinator {
   Coordinator(CoordinatorOptions options, std::unique_ptr<Store> store, CleanUp clean_up, const Clock& clock,
               Metrics& metrics);
 
-  // coordinator.cc
+  // coordinator_commands.h
   template <typename Value>
   void Post(Reply<Value> reply, std::function<void()> run);
   template <typename Value>
   void AnswerAfterCommit(Reply<Value> reply, std::function<absl::StatusOr<Value>()> value);
+
+  // coordinator.cc
   absl::StatusOr<ExportView> ViewOf(const std::string& id);
   absl::StatusOr<ExportView> StoredView(ExportRecord record, bool with_attempts);
   absl::Status DoCreate(NewExport& request, std::string& id);
   [[nodiscard]] absl::Status CheckOutputFree(const std::string& output) const;
   std::string MakeId();
+
+  // coordinator_calls.cc
   absl::StatusOr<std::optional<WatchUpdate>> UpdateFor(const OpenWatch& watch);
   void DoSynchronize(Ticket ticket, const WorkerReport& report, Reply<SynchronizeAnswer> reply);
   CoordinatorStatistics DoStatistics();
+
+  // coordinator_ephemeral.cc
+  void ExpireEphemerals(Instant now);
+  void FinishEphemerals();
+  void AnswerEphemeral(const std::string& name, absl::StatusOr<Outcome> outcome);
 
   // coordinator_turn.cc
   [[nodiscard]] Instant Now() const { return {clock_.Now(), clock_.WallNow()}; }
@@ -181,15 +190,12 @@ class Coordinator {
   void AssignToOpenCalls(Instant now);
   [[nodiscard]] Assigned Describe(const LeaseKey& lease) const;
   void AnswerCalls(Instant now);
-  void ExpireEphemerals(Instant now);
   void StartCleanUps();
-  void FinishEphemerals();
   absl::Status CommitChanges(std::vector<std::string>& changed);
   void Recover(const absl::Status& why);
   void TellWatchers(const std::vector<std::string>& changed);
   void MeasureEnded();
   void RefuseEverybody(const absl::Status& why);
-  void AnswerEphemeral(const std::string& name, absl::StatusOr<Outcome> outcome);
 
   const CoordinatorOptions options_;
   const std::unique_ptr<Store> store_;

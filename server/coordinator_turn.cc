@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "common/count_of.h"
 #include "common/error.h"
 #include "server/coordinator.h"
 
@@ -58,7 +59,7 @@ absl::Status Coordinator::Load() {
     scheduler->Restore(std::move(history), Now());
   }
   if (!exports.empty()) {
-    spdlog::info("{} unfinished exports in the store", exports.size());
+    spdlog::info("{} in the store", CountOf(static_cast<std::int64_t>(exports.size()), "unfinished export"));
   }
   scheduler_ = std::move(scheduler);
   StartCleanUps();
@@ -150,46 +151,6 @@ void Coordinator::AnswerCalls(Instant now) {
       answered.reply(committed.ok() ? absl::StatusOr<SynchronizeAnswer>(answered.answer) : committed);
     });
     entry = open_calls_.erase(entry);
-  }
-}
-
-void Coordinator::ExpireEphemerals(Instant now) {
-  std::vector<std::string> unserved;
-  std::vector<std::string> late;
-  for (const auto& [name, ephemeral] : ephemerals_) {
-    const ScheduledExport* scheduled = scheduler_->Find(name);
-    if (now.monotonic >= ephemeral.deadline) {
-      late.push_back(name);
-    } else if (now.monotonic >= ephemeral.worker_deadline && scheduled != nullptr && !scheduled->plan.lease &&
-               !scheduled->plan.done) {
-      unserved.push_back(name);
-    }
-  }
-  for (const std::string& name : unserved) {
-    AnswerEphemeral(name, Error(Reason::kServerUnreachable,
-                                "No worker is free to look at the checkpoint; start one or try again."));
-  }
-  for (const std::string& name : late) {
-    AnswerEphemeral(name, Error(Reason::kServerUnreachable, "The workers took too long to look at the checkpoint."));
-  }
-}
-
-void Coordinator::AnswerEphemeral(const std::string& name, absl::StatusOr<Outcome> outcome) {
-  const auto found = ephemerals_.find(name);
-  if (found == ephemerals_.end()) {
-    return;
-  }
-  const std::string id = found->first;
-  const Reply<Outcome> reply = std::move(found->second.reply);
-  ephemerals_.erase(found);
-  scheduler_->DropEphemeral(id);
-  reply(std::move(outcome));
-}
-
-void Coordinator::FinishEphemerals() {
-  for (auto& [name, outcome] : scheduler_->TakeEphemeralResults()) {
-    const auto* error = std::get_if<absl::Status>(&outcome);
-    AnswerEphemeral(name, error != nullptr ? absl::StatusOr<Outcome>(*error) : std::move(outcome));
   }
 }
 

@@ -6,11 +6,10 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 #include <CLI/CLI.hpp>
 
 #include "common/error.h"
+#include "common/parent_process.h"
 #include "server/server.h"
 
 namespace slipway::server {
@@ -30,7 +29,8 @@ void AddFlags(CLI::App& app, ServerOptions& options, Flags& flags) {
   app.add_option("--http", options.http, "HOST:PORT for /metrics, /healthz and /readyz");
   app.add_option("--config", flags.config, "YAML file; server/options.h documents its keys")->check(CLI::ExistingFile);
   app.add_option("--log-level", flags.log_level, "debug, info, warning, error or off");
-  app.add_flag("--exit-with-parent", options.exit_with_parent, "end when the process that started this one ends");
+  app.add_option("--exit-with-parent", options.parent, "end when process PID, which started this one, ends")
+      ->type_name("PID");
 }
 
 // Signals are blocked before there are threads, so that only sigwait below takes them.
@@ -54,13 +54,9 @@ absl::Status ReadConfig(const std::string& path, ServerOptions& options) {
 }
 
 absl::Status Serve(ServerOptions& options, const Flags& flags) {
-  const pid_t parent = getppid();
   const sigset_t signals = BlockSignals();
-  if (options.exit_with_parent) {
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) {
-      return absl::OkStatus();
-    }
+  if (options.parent != 0 && !EndWithParent(options.parent, SIGTERM)) {
+    return absl::OkStatus();
   }
   SLIPWAY_RETURN_IF_ERROR(ReadConfig(flags.config, options));
   if (!flags.log_level.empty()) {

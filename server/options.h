@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/types.h>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/logging.h"
@@ -16,7 +18,7 @@ struct ServerOptions {
   std::string listen;     // HOST:PORT or unix:PATH
   std::string data;       // directory of the store
   std::string http = {};  // HOST:PORT; empty: no HTTP
-  bool exit_with_parent = false;
+  pid_t parent = 0;       // ends with this process; 0: with none
   OutputRoots roots = {};
   CoordinatorOptions coordinator = {};
   LogOptions log = {.program = "slipway-server"};

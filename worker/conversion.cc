@@ -7,7 +7,6 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
@@ -16,9 +15,7 @@ namespace slipway::worker {
 namespace {
 
 constexpr std::string_view kDefaultTarget = "huggingface";
-constexpr std::array<std::string_view, 1> kTargets = {kDefaultTarget};
 constexpr std::string_view kNoQuantization = "none";
-constexpr std::array<std::string_view, 1> kQuantizations = {kNoQuantization};
 
 struct DTypeOption {
   std::string_view name;
@@ -29,36 +26,6 @@ constexpr std::array kDTypes = std::to_array<DTypeOption>({
     {"fp16", engine::DType::kF16},
     {"fp32", engine::DType::kF32},
 });
-
-absl::StatusOr<std::vector<std::string>> Targets(const v1::ExportSpec& spec) {
-  if (spec.targets().empty()) {
-    return std::vector{std::string(kDefaultTarget)};
-  }
-  std::vector<std::string> targets;
-  for (const std::string& target : spec.targets()) {
-    if (std::ranges::find(kTargets, target) == kTargets.end()) {
-      return Error(Reason::kOptionUnsupported, fmt::format("targets: '{}' is not written by this version; it writes {}",
-                                                           target, fmt::join(kTargets, ", ")));
-    }
-    if (std::ranges::find(targets, target) != targets.end()) {
-      return Error(Reason::kInvalidArgument, fmt::format("targets: '{}' is named twice", target));
-    }
-    targets.push_back(target);
-  }
-  return targets;
-}
-
-absl::StatusOr<std::string> Quantization(const v1::ExportSpec& spec) {
-  if (spec.quantization().empty()) {
-    return std::string(kNoQuantization);
-  }
-  if (std::ranges::find(kQuantizations, spec.quantization()) == kQuantizations.end()) {
-    return Error(Reason::kOptionUnsupported,
-                 fmt::format("quantization: '{}' is not written by this version; it writes {}", spec.quantization(),
-                             fmt::join(kQuantizations, ", ")));
-  }
-  return spec.quantization();
-}
 
 absl::StatusOr<std::optional<engine::DType>> ParametersDType(const v1::ExportSpec& spec) {
   if (spec.dtype().empty()) {
@@ -113,8 +80,12 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   }
   engine::ExportOptions options;
   options.checkpoint = spec.checkpoint();
-  SLIPWAY_ASSIGN_OR_RETURN(options.targets, Targets(spec));
-  SLIPWAY_ASSIGN_OR_RETURN(options.quantization, Quantization(spec));
+  // The plan decides what can be done of what is asked for.
+  options.targets.assign(spec.targets().begin(), spec.targets().end());
+  if (options.targets.empty()) {
+    options.targets.emplace_back(kDefaultTarget);
+  }
+  options.quantization = spec.quantization().empty() ? std::string(kNoQuantization) : spec.quantization();
   options.hf_config = spec.hf_config();
   options.architecture = spec.architecture();
   if (spec.has_iteration()) {

@@ -1,17 +1,21 @@
 #include "worker/engine_task_runner.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "common/byte_size.h"
+#include "common/count_of.h"
 #include "common/error.h"
+#include "common/reporting_file_system.h"
 #include "worker/conversion.h"
 #include "worker/engine/plan/inspection.h"
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
+#include "worker/engine/run/staging.h"
 
 namespace slipway::worker {
 namespace {
@@ -36,6 +40,11 @@ absl::Status CheckMemory(const engine::ExportPlan& plan, const engine::MemoryBud
                            FormatByteSize(plan.peak_memory_bytes), FormatByteSize(memory.total())));
 }
 
+// The control outlives what is given the heartbeat.
+std::function<void()> HeartbeatOf(TaskControl& control) {
+  return [&control] { control.EnterPhase(); };
+}
+
 // Counts something in for as long as it lives.
 class Counted {
  public:
@@ -56,7 +65,8 @@ EngineTaskRunner::EngineTaskRunner(const EngineOptions& options, FileSystem& fil
     : threads_(std::max(1, options.threads)), files_(files), memory_(options.memory_budget), plans_(std::move(plans)) {}
 
 PlanSource EngineTaskRunner::EnginePlanSource() {
-  return {.make = engine::MakePlan,
+  return {.make = [](const engine::ExportOptions& options,
+                     const engine::PlanProgress& progress) { return engine::MakePlan(options, progress); },
           .check_unchanged = [](const engine::ExportPlan& plan) { return engine::CheckUnchanged(*plan.checkpoint); }};
 }
 
@@ -65,7 +75,8 @@ absl::StatusOr<v1::PlanSummary> EngineTaskRunner::Plan(const v1::Assignment& ass
   const bool validate_only = assignment.lease().kind() == v1::TASK_KIND_VALIDATE;
   control.EnterPhase();
   // Never from the cache: the latest iteration may be another one by now.
-  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, plans_.Make(CacheKey(assignment), options));
+  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan,
+                           plans_.Make(CacheKey(assignment), options, HeartbeatOf(control)));
   control.EnterPhase();
   if (validate_only) {
     plans_.Forget(CacheKey(assignment));
@@ -73,8 +84,9 @@ absl::StatusOr<v1::PlanSummary> EngineTaskRunner::Plan(const v1::Assignment& ass
   SLIPWAY_RETURN_IF_ERROR(CheckMemory(*plan, memory_));
   SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
   if (!validate_only) {
+    ReportingFileSystem files(files_, HeartbeatOf(control));
     SLIPWAY_RETURN_IF_ERROR(
-        engine::PrepareStaging(*plan, assignment.output(), assignment.spec().overwrite(), files_).status());
+        engine::PrepareStaging(*plan, assignment.output(), assignment.spec().overwrite(), files).status());
     control.EnterPhase();
   }
   return ToPlanSummary(*plan, validate_only);
@@ -82,18 +94,20 @@ absl::StatusOr<v1::PlanSummary> EngineTaskRunner::Plan(const v1::Assignment& ass
 
 absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignment& assignment,
                                                              const std::string& attempt, TaskControl& control) {
-  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, AcceptedPlan(assignment));
+  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, AcceptedPlan(assignment, control));
   control.EnterPhase();
   const std::int32_t shard = assignment.lease().shard();
   if (shard < 0 || static_cast<std::size_t>(shard) >= plan->shards.size()) {
     return Error(Reason::kInternal,
-                 fmt::format("the plan has {} shards, none numbered {}", plan->shards.size(), shard));
+                 fmt::format("the plan has {}, none numbered {}",
+                             CountOf(static_cast<std::int64_t>(plan->shards.size()), "shard"), shard));
   }
   SLIPWAY_RETURN_IF_ERROR(CheckMemory(*plan, memory_));
   SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
   const Counted in_work(shards_in_work_);
+  ReportingFileSystem files(files_, HeartbeatOf(control));
   const engine::RunResources resources{
-      .files = &files_, .memory = &memory_, .threads = std::max(1, threads_ / in_work.count())};
+      .files = &files, .memory = &memory_, .threads = std::max(1, threads_ / in_work.count())};
   const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
                                        .cancelled = &control.cancel_flag()};
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,
@@ -103,12 +117,13 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
 }
 
 absl::StatusOr<v1::PublishResult> EngineTaskRunner::Publish(const v1::Assignment& assignment, TaskControl& control) {
-  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, AcceptedPlan(assignment));
+  SLIPWAY_ASSIGN_OR_RETURN(const PlanCache::Plan plan, AcceptedPlan(assignment, control));
   control.EnterPhase();
   SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
+  ReportingFileSystem files(files_, HeartbeatOf(control));
   SLIPWAY_ASSIGN_OR_RETURN(const engine::Publication publication,
                            engine::Publish(*plan, assignment.output(), assignment.lease().export_name(),
-                                           assignment.lease().epoch(), assignment.spec().overwrite(), files_));
+                                           assignment.lease().epoch(), assignment.spec().overwrite(), files));
   plans_.Forget(CacheKey(assignment));
   return ToPublishResult(publication);
 }
@@ -120,9 +135,9 @@ absl::StatusOr<std::string> EngineTaskRunner::Inspect(const v1::Assignment& assi
   return inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-absl::StatusOr<PlanCache::Plan> EngineTaskRunner::AcceptedPlan(const v1::Assignment& assignment) {
+absl::StatusOr<PlanCache::Plan> EngineTaskRunner::AcceptedPlan(const v1::Assignment& assignment, TaskControl& control) {
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ExportOptions options, ToExportOptions(assignment.spec()));
-  return plans_.Find(CacheKey(assignment), options, assignment.plan_hash());
+  return plans_.Find(CacheKey(assignment), options, assignment.plan_hash(), HeartbeatOf(control));
 }
 
 }  // namespace slipway::worker

@@ -32,7 +32,7 @@ class EngineTaskRunner final : public TaskRunner {
 
  private:
   // The plan that the export was accepted with.
-  absl::StatusOr<PlanCache::Plan> AcceptedPlan(const v1::Assignment& assignment);
+  absl::StatusOr<PlanCache::Plan> AcceptedPlan(const v1::Assignment& assignment, TaskControl& control);
 
   const int threads_;
   FileSystem& files_;

@@ -1,4 +1,5 @@
 // slipway-worker: takes work from a slipway-server and does it.
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -8,9 +9,11 @@
 #include <spdlog/spdlog.h>
 
 #include "common/byte_size.h"
+#include "common/count_of.h"
 #include "common/error.h"
 #include "common/file_system.h"
 #include "common/logging.h"
+#include "common/parent_process.h"
 #include "worker/agent.h"
 #include "worker/coordinator_channel.h"
 #include "worker/engine_task_runner.h"
@@ -39,8 +42,9 @@ ExitStatus Work(const WorkerOptions& options) {
     spdlog::info("draining: finishing what runs, taking nothing new");
     agent.Drain();
   });
-  spdlog::info("ready: worker {} for {}, {} slots, {} threads, memory budget {}", options.name, options.server,
-               options.slots, options.threads, FormatByteSize(options.memory_budget));
+  spdlog::info("ready: worker {} for {}, {}, {}, memory budget {}", options.name, options.server,
+               CountOf(options.slots, "slot"), CountOf(options.threads, "thread"),
+               FormatByteSize(options.memory_budget));
   if (!agent.Run()) {
     spdlog::warn("leaving before everything was done or acknowledged; the coordinator will have it redone");
     std::_Exit(static_cast<int>(ExitStatus::kFailed));  // a task may be stuck: nothing that waits for it
@@ -61,7 +65,7 @@ ExitStatus Main(int argc, const char* const* argv) {
     std::cerr << "slipway-worker: " << Describe(logging) << '\n';
     return ExitStatus::kUsage;
   }
-  if (parsed.options.exit_with_parent && !DieWithParent()) {
+  if (parsed.options.parent != 0 && !EndWithParent(parsed.options.parent, SIGKILL)) {
     return ExitStatus::kInterrupted;
   }
   return Work(parsed.options);

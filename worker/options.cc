@@ -75,7 +75,8 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   app.add_option("--log-format", options.log_format, "Of the log on stderr")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  app.add_flag("--exit-with-parent", options.exit_with_parent, "Die with the process that started this one");
+  app.add_option("--exit-with-parent", options.parent, "Die with process PID, which started this one")
+      ->type_name("PID");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include <sys/types.h>
+
 #include "common/reason.h"
 
 namespace slipway::worker {
@@ -20,7 +22,7 @@ struct WorkerOptions {
   std::chrono::seconds drain_timeout{60};
   std::string log_level = "info";
   std::string log_format = "text";
-  bool exit_with_parent = false;
+  pid_t parent = 0;  // dies with this process; 0: with none
 };
 
 struct ParsedOptions {

@@ -1,6 +1,7 @@
 #include "worker/plan_cache.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
@@ -11,16 +12,17 @@ namespace slipway::worker {
 
 PlanCache::PlanCache(PlanSource source, std::size_t capacity) : source_(std::move(source)), capacity_(capacity) {}
 
-absl::StatusOr<PlanCache::Plan> PlanCache::Make(const std::string& key, const engine::ExportOptions& options) {
+absl::StatusOr<PlanCache::Plan> PlanCache::Make(const std::string& key, const engine::ExportOptions& options,
+                                                const engine::PlanProgress& progress) {
   const std::shared_ptr<Entry> entry = Touch(key);
-  const std::lock_guard lock(entry->mutex);
-  return MakeInto(*entry, options);
+  const Lock lock = LockOf(*entry, progress);
+  return MakeInto(*entry, options, progress);
 }
 
 absl::StatusOr<PlanCache::Plan> PlanCache::Find(const std::string& key, const engine::ExportOptions& options,
-                                                const std::string& hash) {
+                                                const std::string& hash, const engine::PlanProgress& progress) {
   const std::shared_ptr<Entry> entry = Touch(key);
-  const std::lock_guard lock(entry->mutex);
+  const Lock lock = LockOf(*entry, progress);
   absl::Status changed;
   if (entry->plan && entry->plan->hash == hash) {
     changed = source_.check_unchanged(*entry->plan);
@@ -28,7 +30,7 @@ absl::StatusOr<PlanCache::Plan> PlanCache::Find(const std::string& key, const en
       return entry->plan;
     }
   }
-  absl::StatusOr<Plan> plan = MakeInto(*entry, options);
+  absl::StatusOr<Plan> plan = MakeInto(*entry, options, progress);
   if (plan.ok() && (*plan)->hash == hash) {
     return plan;
   }
@@ -59,9 +61,29 @@ std::shared_ptr<PlanCache::Entry> PlanCache::Touch(const std::string& key) {
   return entries_.front();
 }
 
-absl::StatusOr<PlanCache::Plan> PlanCache::MakeInto(Entry& entry, const engine::ExportOptions& options) {
+PlanCache::Lock PlanCache::LockOf(Entry& entry, const engine::PlanProgress& progress) {
+  constexpr std::chrono::milliseconds kLook{100};
+  Lock lock(entry.mutex, std::defer_lock);
+  int seen = entry.steps;
+  while (!lock.try_lock_for(kLook)) {
+    const int steps = entry.steps;
+    if (steps != seen && progress) {
+      progress();
+    }
+    seen = steps;
+  }
+  return lock;
+}
+
+absl::StatusOr<PlanCache::Plan> PlanCache::MakeInto(Entry& entry, const engine::ExportOptions& options,
+                                                    const engine::PlanProgress& progress) {
   entry.plan = nullptr;
-  SLIPWAY_ASSIGN_OR_RETURN(entry.plan, source_.make(options));
+  SLIPWAY_ASSIGN_OR_RETURN(entry.plan, source_.make(options, [&entry, &progress] {
+    ++entry.steps;
+    if (progress) {
+      progress();
+    }
+  }));
   return entry.plan;
 }
 

@@ -1,8 +1,6 @@
 #include "worker/signals.h"
 
 #include <pthread.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 
 #include <cstdlib>
 
@@ -44,11 +42,6 @@ void StopSignals::Deliver(std::function<void()> stop) {
       stop();
     }
   });
-}
-
-bool DieWithParent() {
-  const pid_t parent = getppid();
-  return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
 }
 
 }  // namespace slipway::worker

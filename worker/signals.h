@@ -25,8 +25,4 @@ class StopSignals {
   std::thread thread_;
 };
 
-// Makes the kernel kill this process (SIGKILL) when the thread that started it ends. False if the parent has ended
-// already.
-[[nodiscard]] bool DieWithParent();
-
 }  // namespace slipway::worker

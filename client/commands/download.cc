@@ -7,9 +7,8 @@
 
 #include "client/artifact_download.h"
 #include "client/commands/commands.h"
-#include "client/exit.h"
+#include "client/commands/interruptible.h"
 #include "client/human.h"
-#include "client/interrupts.h"
 #include "client/output.h"
 #include "client/verify_artifact.h"
 #include "common/error.h"
@@ -37,8 +36,8 @@ absl::Status Download(const DownloadCommand& command, const Console& console, co
                        {"bytes", report.bytes},
                        {"plan_hash", report.plan_hash}});
   } else {
-    console.out << fmt::format("{}: {} files, {} tensors, {}, verified\n", place.path(), report.files,
-                               HumanCount(report.tensors), HumanBytes(report.bytes));
+    console.out << fmt::format("{}: {}, {}, {}, verified\n", place.path(), HumanCount(report.files, "file"),
+                               HumanCount(report.tensors, "tensor"), HumanBytes(report.bytes));
   }
   return absl::OkStatus();
 }
@@ -56,10 +55,7 @@ void AddDownloadCommand(CLI::App& app, CommandLine& line) {
   AddConsoleOptions(command, line);
   command.callback([&line, options] {
     line.action = [options](const Console& console) {
-      const Interrupts interrupts;
-      const absl::Status status = Download(*options, console, interrupts.token());
-      const ExitStatus exit_status = Finish(status, console);
-      return interrupts.interrupted() && !status.ok() ? ExitStatus::kInterrupted : exit_status;
+      return RunInterruptibly([&](const std::stop_token& stop) { return Download(*options, console, stop); }, console);
     };
   });
 }

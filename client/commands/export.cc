@@ -9,11 +9,10 @@
 
 #include "client/artifact_download.h"
 #include "client/commands/commands.h"
-#include "client/exit.h"
+#include "client/commands/interruptible.h"
 #include "client/export_client.h"
 #include "client/export_summary.h"
 #include "client/follow.h"
-#include "client/interrupts.h"
 #include "client/local_service.h"
 #include "client/output.h"
 #include "client/verify_artifact.h"
@@ -121,12 +120,8 @@ void AddExportCommand(CLI::App& app, CommandLine& line) {
   AddConsoleOptions(command, line);
   command.callback([&line, options] {
     line.action = [options](const Console& console) {
-      const Interrupts interrupts;
-      const bool local = options->server.address.empty();
-      const absl::Status status = local ? ExportLocally(*options, console, interrupts.token())
-                                        : ExportRemotely(*options, console, interrupts.token());
-      const ExitStatus exit_status = Finish(status, console);
-      return interrupts.interrupted() && !status.ok() ? ExitStatus::kInterrupted : exit_status;
+      const auto run = options->server.address.empty() ? ExportLocally : ExportRemotely;
+      return RunInterruptibly([&](const std::stop_token& stop) { return run(*options, console, stop); }, console);
     };
   });
 }

@@ -4,7 +4,7 @@
 
 #include "client/commands/commands.h"
 #include "client/table.h"
-#include "client/vocabulary.h"
+#include "common/vocabulary.h"
 #include "worker/engine/model/architecture.h"
 
 namespace slipway {

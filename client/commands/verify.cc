@@ -32,8 +32,9 @@ absl::Status Verify(const VerifyCommand& command, const Console& console) {
                        {"plan_hash", report.plan_hash},
                        {"digest_algorithm", report.digest_algorithm}});
   } else {
-    console.out << fmt::format("{}: whole; {} files, {} tensors, {}, digests: {}\n", command.artifact, report.files,
-                               HumanCount(report.tensors), HumanBytes(report.bytes), report.digest_algorithm);
+    console.out << fmt::format("{}: whole; {}, {}, {}, digests: {}\n", command.artifact,
+                               HumanCount(report.files, "file"), HumanCount(report.tensors, "tensor"),
+                               HumanBytes(report.bytes), report.digest_algorithm);
   }
   return absl::OkStatus();
 }

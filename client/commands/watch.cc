@@ -6,10 +6,9 @@
 #include <fmt/format.h>
 
 #include "client/commands/commands.h"
-#include "client/exit.h"
+#include "client/commands/interruptible.h"
 #include "client/export_client.h"
 #include "client/follow.h"
-#include "client/interrupts.h"
 #include "client/message_json.h"
 #include "common/error.h"
 
@@ -49,10 +48,7 @@ void AddWatchCommand(CLI::App& app, CommandLine& line) {
   AddConsoleOptions(command, line);
   command.callback([&line, options] {
     line.action = [options](const Console& console) {
-      const Interrupts interrupts;
-      const absl::Status status = Watch(*options, console, interrupts.token());
-      const ExitStatus exit_status = Finish(status, console);
-      return interrupts.interrupted() && !status.ok() ? ExitStatus::kInterrupted : exit_status;
+      return RunInterruptibly([&](const std::stop_token& stop) { return Watch(*options, console, stop); }, console);
     };
   });
 }

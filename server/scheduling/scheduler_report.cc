@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "common/count_of.h"
 #include "common/error.h"
 #include "server/scheduling/scheduler.h"
 
@@ -130,7 +131,9 @@ absl::Status Scheduler::AcceptPlan(ScheduledExport& scheduled, const Planned& pl
     changed_shards_.insert({scheduled.record.id, number});
   }
   Transition(scheduled, ExportEvent::kPlanned, "planned",
-             fmt::format("The plan {} has {} shards.", planned.plan_hash.substr(0, 16), scheduled.shards.size()), now);
+             fmt::format("The plan {} has {}.", planned.plan_hash.substr(0, 16),
+                         CountOf(static_cast<std::int64_t>(scheduled.shards.size()), "shard")),
+             now);
   if (scheduled.shards.empty()) {
     Transition(scheduled, ExportEvent::kShardsDone, "state", "There is nothing to write but texts.", now);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -9,6 +10,7 @@
 
 #include "common/digest.h"
 #include "common/error.h"
+#include "common/vocabulary.h"
 
 namespace slipway::server {
 namespace {
@@ -17,10 +19,8 @@ constexpr std::size_t kMaximumRequestId = 128;
 constexpr std::size_t kMaximumText = 4096;
 constexpr std::int32_t kMaximumPriority = 100;
 
-constexpr std::array<std::string_view, 4> kTargets = {"huggingface", "tensorrt-llm", "vllm-sharded", "sglang-sharded"};
 constexpr std::array<std::string_view, 4> kDtypes = {"", "bf16", "fp16", "fp32"};
 constexpr std::array<std::string_view, 4> kDigests = {"", "sha256", "xxh3", "none"};
-constexpr std::array<std::string_view, 3> kQuantizations = {"", "none", "checkpoint"};
 
 // Collects violations; what comes out names all of them.
 class Violations {
@@ -62,16 +62,14 @@ void CheckText(Violations& violations, const char* field, const std::string& val
 
 void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
   for (const std::string& target : spec.targets()) {
-    violations.Require(IsOneOf(target, kTargets), Reason::kInvalidArgument,
-                       fmt::format("spec.targets: '{}' is no target.", target.substr(0, 64)));
-    violations.Require(!IsOneOf(target, kTargets) || target == kTargets.front(), Reason::kOptionUnsupported,
-                       fmt::format("spec.targets: this version does not write '{}' yet.", target.substr(0, 64)));
+    violations.Add(CheckWord(Targets(), "spec.targets", target));
   }
-  violations.Require(spec.targets_size() <= static_cast<int>(kTargets.size()), Reason::kInvalidArgument,
+  const std::set<std::string> distinct(spec.targets().begin(), spec.targets().end());
+  violations.Require(static_cast<int>(distinct.size()) == spec.targets_size(), Reason::kInvalidArgument,
                      "spec.targets has repetitions.");
-  violations.Require(
-      IsOneOf(spec.quantization(), kQuantizations), Reason::kOptionUnsupported,
-      fmt::format("spec.quantization: this version does not write '{}'.", spec.quantization().substr(0, 64)));
+  if (!spec.quantization().empty()) {
+    violations.Add(CheckWord(QuantizationFormats(), "spec.quantization", spec.quantization()));
+  }
   violations.Require(IsOneOf(spec.dtype(), kDtypes), Reason::kInvalidArgument,
                      "spec.dtype must be bf16, fp16, fp32 or empty.");
   violations.Require(IsOneOf(spec.digest(), kDigests), Reason::kInvalidArgument,

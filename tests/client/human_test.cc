@@ -26,6 +26,8 @@ TEST(Human, CountsAreGroupedByThousands) {
   EXPECT_EQ(HumanCount(1000), "1,000");
   EXPECT_EQ(HumanCount(1234567), "1,234,567");
   EXPECT_EQ(HumanCount(-123456), "-123,456");
+  EXPECT_EQ(HumanCount(1, "tensor"), "1 tensor");
+  EXPECT_EQ(HumanCount(1234, "tensor"), "1,234 tensors");
 }
 
 TEST(Human, ParametersAreNamedAsModelsAre) {

@@ -2,7 +2,9 @@
 
 Needs a build with -DSLIPWAY_TEST_HOOKS=ON.
 """
+import os
 import re
+import shutil
 import unittest
 
 from harness import (BIN, CHECKPOINTS, REPOSITORY, Scratch, Service, describe, digests, slipway, state_of, wait_until)
@@ -71,6 +73,24 @@ class KillPoints(unittest.TestCase):
                 service.start_server() if room == "server" else victim.start()
             name = name or self.submit(service, "llama3_tp2_pp2_torch_dist", *options)
             return passed, self.check(service, name, expected)
+
+    def test_what_local_mode_left_while_publishing_is_taken_up_by_the_next_command(self):
+        """Each replacement of the worker dies at the same point, until the command gives up."""
+        points = sorted(name for name in kill_points()["worker"] if "publish" in name and name not in OTHER_FILE_SYSTEMS)
+        for point in points:
+            for overwrite in ([], ["--overwrite"]):
+                with self.subTest(point=point, overwrite=overwrite), Scratch() as scratch:
+                    command = ["export", CHECKPOINTS / "llama3_tp2_pp2_torch_dist", scratch / "out", "--max-shard-size",
+                               "64KB", *overwrite]
+                    if overwrite:
+                        slipway("export", CHECKPOINTS / "qwen25_tp1_pp2_vpp2_torch", scratch / "out")
+                    killed = slipway(*command, env={"TMPDIR": str(scratch.path), "SLIPWAY_KILL_AT": point})
+                    if (scratch / "out").exists() and not overwrite:
+                        shutil.rmtree(scratch / "out")
+                    result = slipway(*command, env={"TMPDIR": str(scratch.path)})
+                    self.assertEqual(0, result.returncode, f"{describe(killed)}\n{describe(result)}")
+                    self.assertEqual(0, slipway("verify", scratch / "out").returncode)
+                    self.assertEqual(["out"], os.listdir(scratch.path))
 
     def test_at_every_point(self):
         points = kill_points()

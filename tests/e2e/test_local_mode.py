@@ -1,16 +1,20 @@
 """`slipway export` without a server: no set-up, nothing left, little time."""
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import time
 import unittest
+from random import Random
 
 from artifact import read_directory, tensor_differences
-from harness import (BIN, CHECKPOINTS, INTERRUPTED, Scratch, Service, big_checkpoint, describe, leftovers,
+from harness import (BIN, CHECKPOINTS, INTERRUPTED, Scratch, Service, big_checkpoint, describe, digests, leftovers,
                      processes_with, slipway, wait_until)
 
 FIXTURE = "llama3_tp2_pp2_torch_dist"
+ROUNDS = int(os.environ.get("SLIPWAY_LOCAL_ROUNDS", "10"))
+SEED = int(os.environ.get("SLIPWAY_SEED", "1"))
 
 
 class LocalMode(unittest.TestCase):
@@ -48,6 +52,45 @@ class LocalMode(unittest.TestCase):
             self.assertEqual(INTERRUPTED, process.returncode, stderr)
             self.assertEqual(["tmp"], os.listdir(scratch.path))
             self.assertEqual([], os.listdir(scratch / "tmp"))
+
+    def test_a_killed_command_takes_its_programs_along_and_the_next_one_cleans_up(self):
+        with Scratch() as scratch:
+            big, random = big_checkpoint(self), Random(SEED)
+            (scratch / "tmp").mkdir()
+            environment = {"TMPDIR": str(scratch / "tmp")}
+            command = ["export", big, scratch / "out", "--max-shard-size", "4MB", "--overwrite"]
+            started = time.monotonic()
+            self.assertEqual(0, slipway(*command, env=environment).returncode)
+            whole = time.monotonic() - started
+            expected, cut_short = digests(scratch / "out"), 0
+            for number in range(ROUNDS):
+                if number % 2:  # over an output, and where there is none
+                    shutil.rmtree(scratch / "out")
+                process = subprocess.Popen([BIN / "slipway", *command], env=environment, stdin=subprocess.DEVNULL,
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                time.sleep(random.uniform(0, whole))
+                process.kill()
+                cut_short += process.wait() == -signal.SIGKILL
+                wait_until(lambda: not processes_with(str(scratch / "tmp")), "the private server and worker to end", 15)
+                self.assertIn(len(leftovers(scratch.path)), (0, 1))
+                result = slipway(*command, env=environment)
+                self.assertEqual(0, result.returncode, describe(result))
+                self.assertEqual(expected, digests(scratch / "out"), number)
+                self.assertEqual([], leftovers(scratch.path), number)
+                self.assertEqual([], os.listdir(scratch / "tmp"), number)
+            print(f"\n    {cut_short} of {ROUNDS} commands killed before their end (seed {SEED})")
+            self.assertGreater(cut_short, 0)
+
+    def test_programs_that_start_after_their_command_was_killed_end_at_once(self):
+        with Scratch() as scratch:
+            gone = subprocess.Popen(["true"])
+            gone.wait()
+            address = f"unix:{scratch / 's'}"
+            for program in (["slipway-server", "--listen", address, "--data", scratch / "data", "--artifacts", scratch.path],
+                            ["slipway-worker", "--server", address]):
+                ended = subprocess.run([BIN / program[0], *program[1:], "--exit-with-parent", str(gone.pid)], timeout=10,
+                                       capture_output=True, text=True)
+                self.assertIn(ended.returncode, (0, INTERRUPTED), ended.stderr)
 
     def test_the_time_that_it_adds(self):
         """Printed, not judged: the machine may be busy."""

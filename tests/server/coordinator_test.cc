@@ -8,7 +8,7 @@
 
 #include "common/error.h"
 #include "server/store/sqlite_store.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace slipway::server {
 namespace {
@@ -87,7 +87,7 @@ class CoordinatorTest : public testing::Test {
     });
   }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
   std::atomic<bool> failing_{false};
   Metrics metrics_;
   std::unique_ptr<Coordinator> coordinator_;

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace slipway::server {
 namespace {
@@ -59,7 +59,7 @@ TEST(ServerOptions, AnEmptyFileChangesNothing) {
 }
 
 TEST(ServerOptions, DirectoriesAreMadeAndResolved) {
-  const TemporaryDirectory directory;
+  const test::TemporaryDirectory directory;
   ServerOptions options;
   options.data = directory.path() + "/./a/data";
   options.roots.artifacts = "file://" + directory.path() + "/b/../artifacts";

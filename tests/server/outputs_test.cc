@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace slipway::server {
 namespace {
@@ -24,7 +24,7 @@ class OutputsTest : public testing::Test {
     return ReasonOf(ResolvePublishPath(publish, roots_).status());
   }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
   const OutputRoots roots_{.artifacts = Path("artifacts"), .publish = {Path("published")}, .checkpoints = {}};
 };
 

@@ -24,6 +24,10 @@ class FaultWritableFile final : public WritableFile {
     return real_->Sync();
   }
   void StartWriteBack(std::int64_t offset, std::int64_t length) override { real_->StartWriteBack(offset, length); }
+  absl::Status WriteBack(std::int64_t offset, std::int64_t length) override {
+    SLIPWAY_RETURN_IF_ERROR(owner_.Count("WriteBack", path_));
+    return real_->WriteBack(offset, length);
+  }
 
  private:
   FaultFileSystem& owner_;

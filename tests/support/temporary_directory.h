@@ -1,11 +1,10 @@
 // A directory that goes away with the test.
 #pragma once
 
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -14,8 +13,11 @@ namespace slipway::test {
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "slipway-test.XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data()) != nullptr ? pattern : "";
+    std::string pattern = (std::filesystem::temp_directory_path() / "slipway-test-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) {
+      throw std::runtime_error("mkdtemp failed");
+    }
+    path_ = std::filesystem::canonical(pattern).string();
   }
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
@@ -26,10 +28,15 @@ class TemporaryDirectory {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
+
+  // Both make the directories of `name` too.
   void Write(std::string_view name, std::string_view content) const {
-    const std::filesystem::path file = *this / name;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file, std::ios::binary) << content;
+    std::filesystem::create_directories(std::filesystem::path(*this / name).parent_path());
+    std::ofstream(*this / name, std::ios::binary) << content;
+  }
+  void Link(std::string_view target, std::string_view name) const {
+    std::filesystem::create_directories(std::filesystem::path(*this / name).parent_path());
+    std::filesystem::create_symlink(target, *this / name);
   }
 
  private:

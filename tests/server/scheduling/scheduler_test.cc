@@ -1,5 +1,8 @@
 #include "server/scheduling/scheduler.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -331,6 +334,18 @@ TEST(Scheduler, EventsAreNumberedWithoutAGap) {
   }
   EXPECT_EQ(expected, harness.ended.at("a").last_sequence);
   EXPECT_GE(expected, 6);  // created, planning, planned, two shards, publishing, published
+}
+
+TEST(Scheduler, EventsCountInWords) {
+  for (const auto& [shards, words] : {std::pair(1, "has 1 shard."), std::pair(2, "has 2 shards.")}) {
+    Harness harness;
+    harness.Submit("a");
+    harness.WorkUntilIdle("w", shards);
+    const Changes changes = harness.scheduler.TakeChanges();
+    EXPECT_TRUE(std::ranges::any_of(changes.events, [&words = words](const Changes::Event& event) {
+      return event.record.message.find(words) != std::string::npos;
+    })) << words;
+  }
 }
 
 TEST(Scheduler, ADrainingWorkerIsGivenNothingNew) {

@@ -121,6 +121,16 @@ TEST_F(ExportServiceTest, WhatThisVersionCannotWriteIsUnsupportedNotMalformed) {
   EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kOptionUnsupported);
 }
 
+TEST_F(ExportServiceTest, WordsThatNameNothingAndRepetitionsAreMalformed) {
+  v1::CreateExportRequest request = Request();
+  request.mutable_spec()->set_quantization("nonsense");
+  EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kInvalidArgument);
+  request = Request();
+  request.mutable_spec()->add_targets("huggingface");
+  request.mutable_spec()->add_targets("huggingface");
+  EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kInvalidArgument);
+}
+
 TEST_F(ExportServiceTest, PublishingOutsideOfTheRootsIsRefused) {
   v1::CreateExportRequest request = Request();
   request.mutable_spec()->set_publish("/tmp/somewhere");

@@ -20,7 +20,7 @@
 #include "slipway/v1/checkpoint.grpc.pb.h"
 #include "slipway/v1/export.grpc.pb.h"
 #include "slipway/v1/worker.grpc.pb.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace slipway::server {
 
@@ -102,7 +102,7 @@ class ServiceTest : public testing::Test {
   }
   absl::Status CreateStatus(const v1::CreateExportRequest& request, v1::Export* response = nullptr);
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
   ServerOptions options_;
   std::unique_ptr<Server> server_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace slipway::server {
 namespace {
@@ -40,7 +40,7 @@ class SqliteStoreTest : public testing::Test {
     return {.sequence = sequence, .time = {}, .kind = "state", .message = "something happened"};
   }
 
-  TemporaryDirectory directory_;
+  test::TemporaryDirectory directory_;
   const std::string path_ = directory_.path() + "/slipway.db";
 };
 

@@ -57,13 +57,6 @@ TEST(ToExportOptions, WhatCannotBeDoneIsRefusedByTheNameOfItsField) {
   };
   const Case cases[] = {
       {Reason::kInvalidArgument, "checkpoint", [](v1::ExportSpec& spec) { spec.clear_checkpoint(); }},
-      {Reason::kOptionUnsupported, "targets", [](v1::ExportSpec& spec) { spec.add_targets("tensorrt-llm"); }},
-      {Reason::kInvalidArgument, "targets",
-       [](v1::ExportSpec& spec) {
-         spec.add_targets("huggingface");
-         spec.add_targets("huggingface");
-       }},
-      {Reason::kOptionUnsupported, "quantization", [](v1::ExportSpec& spec) { spec.set_quantization("fp8"); }},
       {Reason::kInvalidArgument, "dtype", [](v1::ExportSpec& spec) { spec.set_dtype("bfloat16"); }},
       {Reason::kInvalidArgument, "digest", [](v1::ExportSpec& spec) { spec.set_digest("md5"); }},
       {Reason::kInvalidArgument, "iteration", [](v1::ExportSpec& spec) { spec.set_iteration(-1); }},

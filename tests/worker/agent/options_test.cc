@@ -60,13 +60,13 @@ TEST(WorkerOptions, ValuesThatMakeNoSenseAreWrongUsage) {
 }
 
 TEST(WorkerOptions, AConfigFileSetsWhatFlagsDoNot) {
-  const ConfigFile file("server: unix:/from-file\nmemory-budget: 2GiB\nthreads: 6\nexit-with-parent: true\n");
+  const ConfigFile file("server: unix:/from-file\nmemory-budget: 2GiB\nthreads: 6\nexit-with-parent: 17\n");
   const ParsedOptions parsed = Parse({"--config", file.path().c_str(), "--threads", "4"});
   ASSERT_FALSE(parsed.exit);
   EXPECT_EQ(parsed.options.server, "unix:/from-file");
   EXPECT_EQ(parsed.options.memory_budget, std::int64_t{2} << 30);
   EXPECT_EQ(parsed.options.threads, 4);
-  EXPECT_TRUE(parsed.options.exit_with_parent);
+  EXPECT_EQ(parsed.options.parent, 17);
 }
 
 TEST(WorkerOptions, AConfigFileWithAnUnknownNameOrAnotherShapeIsWrongUsage) {

@@ -1,5 +1,7 @@
 #include "worker/plan_cache.h"
 
+#include <atomic>
+#include <chrono>
 #include <latch>
 #include <memory>
 #include <string>
@@ -16,13 +18,14 @@ namespace {
 class PlanCacheTest : public ::testing::Test {
  protected:
   PlanSource Source() {
-    return {.make = [this](const engine::ExportOptions&) -> absl::StatusOr<PlanCache::Plan> {
-              ++made_;
-              auto plan = std::make_shared<engine::ExportPlan>();
-              plan->hash = hash_;
-              return plan;
-            },
-            .check_unchanged = [this](const engine::ExportPlan&) { return unchanged_; }};
+    return {
+        .make = [this](const engine::ExportOptions&, const engine::PlanProgress&) -> absl::StatusOr<PlanCache::Plan> {
+          ++made_;
+          auto plan = std::make_shared<engine::ExportPlan>();
+          plan->hash = hash_;
+          return plan;
+        },
+        .check_unchanged = [this](const engine::ExportPlan&) { return unchanged_; }};
   }
 
   std::string hash_ = "h1";
@@ -90,6 +93,29 @@ TEST_F(PlanCacheTest, AForgottenPlanIsLetGo) {
   std::weak_ptr<const engine::ExportPlan> plan = cache_.Make("a", options_).value();
   cache_.Forget("a");
   EXPECT_TRUE(plan.expired());
+}
+
+TEST(PlanCacheProgress, WhoeverWaitsForAPlanInTheMakingGetsOnWithIt) {
+  std::latch making(1);
+  std::atomic<bool> waiter_got_on = false;
+  PlanCache cache({.make = [&](const engine::ExportOptions&,
+                               const engine::PlanProgress& progress) -> absl::StatusOr<PlanCache::Plan> {
+                     making.count_down();
+                     while (!waiter_got_on) {
+                       progress();
+                       std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                     }
+                     auto plan = std::make_shared<engine::ExportPlan>();
+                     plan->hash = "h1";
+                     return plan;
+                   },
+                   .check_unchanged = [](const engine::ExportPlan&) { return absl::OkStatus(); }});
+  const engine::ExportOptions options;
+  int steps = 0;
+  const std::jthread maker([&] { EXPECT_TRUE(cache.Make("a", options, [&steps] { ++steps; }).ok()); });
+  making.wait();
+  EXPECT_TRUE(cache.Find("a", options, "h1", [&] { waiter_got_on = true; }).ok());
+  EXPECT_GT(steps, 0);
 }
 
 TEST_F(PlanCacheTest, ShardsThatStartTogetherMakeThePlanOnce) {

@@ -1,10 +1,11 @@
 #include "worker/engine/plan/export_options.h"
 
-#include <string_view>
+#include <algorithm>
 
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/vocabulary.h"
 
 namespace slipway::engine {
 
@@ -18,20 +19,13 @@ absl::Status CheckOptions(const ExportOptions& options) {
     return Error(Reason::kInvalidArgument, "no target is given: use --target huggingface");
   }
   for (const std::string& target : options.targets) {
-    if (target != "huggingface") {
-      return Error(Reason::kOptionUnsupported,
-                   fmt::format("--target {} is not available in this version: use --target huggingface", target));
+    SLIPWAY_RETURN_IF_ERROR(CheckWord(Targets(), "--target", target));
+    if (std::ranges::count(options.targets, target) > 1) {
+      return Error(Reason::kInvalidArgument, fmt::format("--target {} is given twice", target));
     }
   }
-  if (options.targets.size() > 1) {
-    return Error(Reason::kInvalidArgument, "--target huggingface is given twice");
-  }
-  // `checkpoint` means: as the checkpoint was calibrated; one that was not stays as it is, one that was is refused
-  // where its tensors are read.
-  if (!options.quantization.empty() && options.quantization != "none" && options.quantization != "checkpoint") {
-    return Error(Reason::kOptionUnsupported,
-                 fmt::format("--quantization {} is not available in this version: use --quantization none",
-                             options.quantization));
+  if (!options.quantization.empty()) {
+    SLIPWAY_RETURN_IF_ERROR(CheckWord(QuantizationFormats(), "--quantization", options.quantization));
   }
   if (options.dtype && *options.dtype != DType::kBF16 && *options.dtype != DType::kF16 &&
       *options.dtype != DType::kF32) {

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/checked_math.h"
+#include "common/count_of.h"
 #include "common/error.h"
 #include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/plan_builder.h"
@@ -57,13 +58,19 @@ void WarnOfTransforms(ExportPlan& plan) {
     norms += tensor.transform.add_one ? 1 : 0;
   }
   if (cast > 0) {
-    plan.warnings.push_back(fmt::format("{} tensors are converted from {} to {}", cast,
-                                        InfoOf(example->transform.from).safetensors_name,
+    plan.warnings.push_back(fmt::format("{} {} converted from {} to {}", CountOf(cast, "tensor"),
+                                        cast == 1 ? "is" : "are", InfoOf(example->transform.from).safetensors_name,
                                         InfoOf(example->transform.to).safetensors_name));
   }
   if (norms > 0) {
-    plan.warnings.push_back(
-        fmt::format("1 is added to {} norm weights, which the checkpoint stores minus 1 (apply_layernorm_1p)", norms));
+    plan.warnings.push_back(fmt::format("1 is added to {}, which the checkpoint stores minus 1 (apply_layernorm_1p)",
+                                        CountOf(norms, "norm weight")));
+  }
+}
+
+void Report(const PlanProgress& progress) {
+  if (progress) {
+    progress();
   }
 }
 
@@ -71,7 +78,8 @@ void WarnOfTransforms(ExportPlan& plan) {
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const std::map<std::string, CanonicalTensor>& tensors,
-                                                             const Model& model, const ExportOptions& options) {
+                                                             const Model& model, const ExportOptions& options,
+                                                             const PlanProgress& progress) {
   auto plan = std::make_shared<ExportPlan>();
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
@@ -86,35 +94,48 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   }
   plan->tensors = std::move(built.tensors);
   plan->unused = std::move(built.unused);
+  Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
+  Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(HuggingFaceFiles files, MakeHuggingFaceFiles(model, *plan->checkpoint, options, dtype));
   plan->texts = std::move(files.texts);
   plan->sidecars = std::move(files.sidecars);
   plan->warnings.insert(plan->warnings.end(), std::make_move_iterator(files.warnings.begin()),
                         std::make_move_iterator(files.warnings.end()));
+  Report(progress);
   WarnOfTransforms(*plan);
   SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
   SLIPWAY_RETURN_IF_ERROR(CheckPlan(*plan, model));
+  Report(progress);
   plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
   HashPlan(*plan);
+  Report(progress);
   return plan;
 }
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
-                                                             const ExportOptions& options) {
+                                                             const ExportOptions& options,
+                                                             const PlanProgress& progress) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
+  Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(
       const Model model,
       LearnModel(*checkpoint, tensors, {.architecture = options.architecture, .hf_config = options.hf_config}));
-  return MakePlanOf(std::move(checkpoint), tensors, model, options);
+  Report(progress);
+  return MakePlanOf(std::move(checkpoint), tensors, model, options, progress);
 }
 
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options) {
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options, const PlanProgress& progress) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
   SLIPWAY_ASSIGN_OR_RETURN(std::shared_ptr<const Checkpoint> checkpoint,
                            ReadCheckpoint(options.checkpoint, {.iteration = options.iteration}));
-  return MakePlanOf(std::move(checkpoint), options);
+  Report(progress);
+  return MakePlanOf(std::move(checkpoint), options, progress);
+}
+
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options) {
+  return MakePlan(options, {});
 }
 
 }  // namespace slipway::engine

@@ -1,6 +1,7 @@
 // Planning in steps, for what already has some of them.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,13 +13,21 @@
 
 namespace slipway::engine {
 
+// Called after each step of planning that is done, on the thread that plans; may be empty.
+using PlanProgress = std::function<void()>;
+
+// MakePlan that says how it gets on.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options, const PlanProgress& progress);
+
 // MakePlan for a checkpoint that was read already.
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
-                                                             const ExportOptions& options);
+                                                             const ExportOptions& options,
+                                                             const PlanProgress& progress = {});
 
 // The rest of it, once names are canonical and the model is known.
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const std::map<std::string, CanonicalTensor>& tensors,
-                                                             const Model& model, const ExportOptions& options);
+                                                             const Model& model, const ExportOptions& options,
+                                                             const PlanProgress& progress = {});
 
 }  // namespace slipway::engine

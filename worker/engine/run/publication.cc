@@ -13,19 +13,12 @@
 #include "common/kill_point.h"
 #include "worker/engine/run/artifact_files.h"
 #include "worker/engine/run/journal.h"
+#include "worker/engine/run/publisher_claim.h"
 #include "worker/engine/run/staging.h"
 #include "worker/engine/write/manifest.h"
 
 namespace slipway::engine {
 namespace {
-
-absl::Status LeaseLost(const std::string& output) {
-  return Error(Reason::kLeaseLost, "another publisher has the staging directory", {.file = output});
-}
-
-absl::Status OutputExists(const std::string& output) {
-  return Error(Reason::kOutputExists, "the output exists", {.file = output});
-}
 
 // The digest of the manifest in `directory`, if it is this plan's and this export's.
 std::optional<std::string> OwnManifest(const ExportPlan& plan, const std::string& export_name,
@@ -49,11 +42,10 @@ class Publisher {
       : plan_(plan),
         output_(std::move(output)),
         export_name_(std::move(export_name)),
-        epoch_(epoch),
         overwrite_(overwrite),
         files_(files),
-        staging_(StagingDirectory(output_, plan.hash)),
-        claimed_(ClaimedDirectory(staging_, epoch)) {}
+        claim_(output_, plan.hash, epoch, files),
+        claimed_(claim_.directory()) {}
 
   absl::StatusOr<Publication> Run() {
     if (auto published = AlreadyPublished()) {
@@ -62,7 +54,7 @@ class Publisher {
     if (!overwrite_ && files_.Exists(output_)) {
       return OutputExists(output_);
     }
-    SLIPWAY_RETURN_IF_ERROR(Claim());
+    SLIPWAY_RETURN_IF_ERROR(claim_.Take());
     const absl::Status status = CompleteAndReveal();
     if (!status.ok() && !files_.Exists(claimed_)) {
       // Whoever took it over may have finished by now.
@@ -73,10 +65,10 @@ class Publisher {
     }
     if (ReasonOf(status) == Reason::kPlanMismatch) {
       // A shard is missing: back to where it can be written again.
-      files_.Rename(claimed_, staging_, RenameMode::kNoReplace).IgnoreError();
+      claim_.GiveBack();
     }
     SLIPWAY_RETURN_IF_ERROR(status);
-    CleanUp();
+    claim_.CleanUp();
     return Publication{.path = output_, .manifest_digest = manifest_digest_};
   }
 
@@ -87,30 +79,8 @@ class Publisher {
     if (!digest || !files_.SyncDirectory(ParentOf(output_)).ok()) {
       return std::nullopt;
     }
-    CleanUp();
+    claim_.CleanUp();
     return Publication{.path = output_, .manifest_digest = *std::move(digest)};
-  }
-
-  // Renaming is the fence: of all publishers only one has the directory, and one that lost it finds its paths gone.
-  absl::Status Claim() {
-    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::int64_t> claims, ClaimsOf(staging_, files_));
-    if (!claims.empty() && claims.back() > epoch_) {
-      return LeaseLost(output_);
-    }
-    if (!claims.empty() && claims.back() == epoch_) {
-      return absl::OkStatus();
-    }
-    const std::string from = claims.empty() ? staging_ : ClaimedDirectory(staging_, claims.back());
-    if (!files_.Exists(from)) {
-      return LeaseLost(output_);
-    }
-    SLIPWAY_KILL_POINT("publish-before-claim");
-    const absl::Status renamed = files_.Rename(from, claimed_, RenameMode::kNoReplace);
-    if (!renamed.ok()) {
-      return files_.Exists(from) ? renamed : LeaseLost(output_);
-    }
-    SLIPWAY_KILL_POINT("publish-after-claim");
-    return absl::OkStatus();
   }
 
   absl::Status CompleteAndReveal() {
@@ -129,7 +99,7 @@ class Publisher {
     }
     SLIPWAY_RETURN_IF_ERROR(files_.SyncDirectory(claimed_));
     SLIPWAY_KILL_POINT("publish-before-rename");
-    SLIPWAY_RETURN_IF_ERROR(Reveal());
+    SLIPWAY_RETURN_IF_ERROR(claim_.Reveal(overwrite_));
     SLIPWAY_KILL_POINT("publish-after-rename");
     return files_.SyncDirectory(ParentOf(output_));
   }
@@ -164,78 +134,17 @@ class Publisher {
     return absl::OkStatus();
   }
 
-  absl::Status Reveal() {
-    const absl::Status renamed = files_.Rename(claimed_, output_, RenameMode::kNoReplace);
-    if (renamed.ok() || ReasonOf(renamed) != Reason::kOutputExists) {
-      return renamed;
-    }
-    if (!overwrite_) {
-      return OutputExists(output_);
-    }
-    const absl::Status exchanged = files_.Rename(claimed_, output_, RenameMode::kExchange);
-    if (!absl::IsUnimplemented(exchanged)) {
-      return exchanged;
-    }
-    // Without an exchange there is a moment without any output; a crash in it leaves the new one claimed, and the next
-    // publisher reveals it.
-    SLIPWAY_RETURN_IF_ERROR(files_.RemoveTree(Trash()));
-    SLIPWAY_RETURN_IF_ERROR(files_.Rename(output_, Trash(), RenameMode::kNoReplace));
-    SLIPWAY_KILL_POINT("publish-between-renames");
-    return files_.Rename(claimed_, output_, RenameMode::kNoReplace);
-  }
-
-  // After the output is there: what an exchange left in place of the claim, what others left. Failures leave it to the
-  // next sweep: the export itself is done.
-  void CleanUp() {
-    SLIPWAY_KILL_POINT("publish-before-cleanup");
-    if (const auto claims = ClaimsOf(staging_, files_); claims.ok()) {
-      for (const std::int64_t epoch : *claims) {
-        RemoveIfUnheld(ClaimedDirectory(staging_, epoch), files_);
-      }
-    }
-    if (files_.Exists(staging_)) {
-      RemoveIfUnheld(staging_, files_);
-    }
-    SweepOthers(output_, staging_, files_).IgnoreError();
-  }
-
-  [[nodiscard]] std::string Trash() const { return claimed_ + ".old.trash"; }
-
   const ExportPlan& plan_;
   const std::string output_;
   const std::string export_name_;
-  const std::int64_t epoch_;
   const bool overwrite_;
   FileSystem& files_;
-  const std::string staging_;
+  PublisherClaim claim_;
   const std::string claimed_;
   std::string manifest_digest_;
 };
 
 }  // namespace
-
-absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::string& output, bool overwrite,
-                                           FileSystem& files) {
-  const std::string parent = ParentOf(output);
-  if (!overwrite && files.Exists(output)) {
-    return OutputExists(output);
-  }
-  SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(parent));
-  const std::string staging = StagingDirectory(output, plan.hash);
-  SLIPWAY_RETURN_IF_ERROR(SweepOthers(output, staging, files));
-  SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));
-  SLIPWAY_RETURN_IF_ERROR(files.TryLock(fmt::format("{}/{}", staging, kLockFile), /*exclusive=*/false).status());
-  std::int64_t missing = 0;
-  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
-    missing += FindRecord(plan, static_cast<std::int32_t>(i), staging, files) ? 0 : plan.shards[i].bytes;
-  }
-  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t free, files.FreeSpace(parent));
-  if (missing > free) {
-    return Error(Reason::kOutputDiskFull, fmt::format("the output needs {} bytes more, {} are free", missing, free),
-                 {.file = output});
-  }
-  return staging;
-}
 
 absl::StatusOr<Publication> Publish(const ExportPlan& plan, const std::string& output, const std::string& export_name,
                                     std::int64_t epoch, bool overwrite, FileSystem& files) {

@@ -1,8 +1,4 @@
 // From a staging directory with all its shards to a published artifact: fenced, atomic, complete.
-//
-// The staging directory of output P/NAME under plan hash H is P/.NAME.slipway-<first 16 digits of H>; it holds shards
-// under their final names, attempts' temporary files, and journal/<shard>.json, one record per finished shard. Writers
-// hold a shared lock on its file `lock`.
 #pragma once
 
 #include <string>
@@ -13,14 +9,6 @@
 #include "worker/engine/plan/export_plan.h"
 
 namespace slipway::engine {
-
-std::string StagingDirectory(const std::string& output, const std::string& plan_hash);
-
-// Creates the staging directory of `plan` for `output` if it is not there; checks that output's parent can be written,
-// that there is room for what is missing, that the output does not exist (unless overwrite). Removes staging
-// directories of the same output left by other plans that nobody holds. Returns the directory.
-absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::string& output, bool overwrite,
-                                           FileSystem& files);
 
 struct Publication {
   std::string path;

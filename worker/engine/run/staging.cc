@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "worker/engine/run/journal.h"
-#include "worker/engine/run/publication.h"
+#include "worker/engine/run/publisher_claim.h"
 
 namespace slipway::engine {
 namespace {
@@ -30,6 +30,30 @@ std::string StagingDirectory(const std::string& output, const std::string& plan_
 
 std::string ClaimedDirectory(const std::string& staging, std::int64_t epoch) {
   return fmt::format("{}.e{}", staging, epoch);
+}
+
+absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::string& output, bool overwrite,
+                                           FileSystem& files) {
+  const std::string parent = ParentOf(output);
+  if (!overwrite && files.Exists(output)) {
+    return OutputExists(output);
+  }
+  SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(parent));
+  const std::string staging = StagingDirectory(output, plan.hash);
+  SLIPWAY_RETURN_IF_ERROR(SweepOthers(output, staging, files));
+  SLIPWAY_RETURN_IF_ERROR(TakeBackClaims(staging, files));
+  SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));
+  SLIPWAY_RETURN_IF_ERROR(files.TryLock(fmt::format("{}/{}", staging, kLockFile), /*exclusive=*/false).status());
+  std::int64_t missing = 0;
+  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
+    missing += FindRecord(plan, static_cast<std::int32_t>(i), staging, files) ? 0 : plan.shards[i].bytes;
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t free, files.FreeSpace(parent));
+  if (missing > free) {
+    return Error(Reason::kOutputDiskFull, fmt::format("the output needs {} bytes more, {} are free", missing, free),
+                 {.file = output});
+  }
+  return staging;
 }
 
 absl::StatusOr<std::vector<std::int64_t>> ClaimsOf(const std::string& staging, FileSystem& files) {
@@ -66,6 +90,23 @@ void RemoveIfUnheld(const std::string& directory, FileSystem& files) {
   if (files.Rename(directory, trash, RenameMode::kNoReplace).ok()) {
     files.RemoveTree(trash).IgnoreError();
   }
+}
+
+absl::Status TakeBackClaims(const std::string& staging, FileSystem& files) {
+  SLIPWAY_ASSIGN_OR_RETURN(std::vector<std::int64_t> claims, ClaimsOf(staging, files));
+  if (!claims.empty() && !files.Exists(staging)) {
+    const std::string last = ClaimedDirectory(staging, claims.back());
+    const std::string lock_path = fmt::format("{}/{}", last, kLockFile);
+    const bool locked = !files.Exists(lock_path) || files.TryLock(lock_path, /*exclusive=*/true).ok();
+    if (locked) {
+      SLIPWAY_RETURN_IF_ERROR(files.Rename(last, staging, RenameMode::kNoReplace));
+    }
+    claims.pop_back();
+  }
+  for (const std::int64_t epoch : claims) {
+    RemoveIfUnheld(ClaimedDirectory(staging, epoch), files);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SweepOthers(const std::string& output, const std::string& staging, FileSystem& files) {

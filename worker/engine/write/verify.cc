@@ -1,42 +1,28 @@
 #include "worker/engine/write/verify.h"
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "common/digest.h"
 #include "common/error.h"
 #include "worker/engine/storage/source.h"
 #include "worker/engine/write/index.h"
 #include "worker/engine/write/manifest.h"
 #include "worker/engine/write/safetensors.h"
+#include "worker/engine/write/verify_bytes.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr std::size_t kReadStep = std::size_t{1} << 20;
 constexpr int kMaximumDepth = 16;
 constexpr std::size_t kMaximumFiles = 1'000'000;
 constexpr std::int64_t kMaximumIndex = std::int64_t{1} << 30;
-
-absl::Status Corrupt(std::string_view message, const Where& where) {
-  return Error(Reason::kArtifactCorrupt, message, where);
-}
-
-// The readers' errors speak of checkpoints; here everything that cannot be read is a corrupt artifact.
-absl::Status AsCorrupt(const absl::Status& status, const Where& where) {
-  return AddWhere(Corrupt(std::string(status.message()), WhereOf(status)), where);
-}
 
 absl::Status ListFiles(const SourceDirectory& directory, const std::string& prefix, int depth,
                        std::set<std::string>& found) {
@@ -53,36 +39,6 @@ absl::Status ListFiles(const SourceDirectory& directory, const std::string& pref
     }
   }
   return absl::OkStatus();
-}
-
-// Runs tasks 0 to count-1 on `threads` threads; the error of the first task that failed, by number.
-absl::Status RunTasks(std::size_t count, int threads, const std::function<absl::Status(std::size_t)>& task) {
-  std::atomic<std::size_t> next{0};
-  std::atomic<bool> failed{false};
-  std::mutex mutex;
-  std::map<std::size_t, absl::Status> errors;
-  const auto work = [&] {
-    for (std::size_t i = next++; i < count && !failed; i = next++) {
-      absl::Status status = task(i);
-      if (!status.ok()) {
-        failed = true;
-        const std::lock_guard lock(mutex);
-        errors.emplace(i, std::move(status));
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> helpers;
-    for (int i = 1; i < threads; ++i) {
-      try {
-        helpers.emplace_back(work);
-      } catch (const std::system_error&) {
-        break;  // those that run do the work
-      }
-    }
-    work();
-  }
-  return errors.empty() ? absl::OkStatus() : errors.begin()->second;
 }
 
 class Verification {
@@ -104,7 +60,7 @@ class Verification {
                      {.tensor = tensors_of_.begin()->second.front()->name, .file = tensors_of_.begin()->first});
     }
     SLIPWAY_RETURN_IF_ERROR(CheckIndex());
-    SLIPWAY_RETURN_IF_ERROR(CheckBytes(threads));
+    SLIPWAY_RETURN_IF_ERROR(VerifyBytes(manifest_, files_, threads, progress_));
     VerifyReport report{.files = static_cast<std::int64_t>(manifest_.files.size()),
                         .tensors = static_cast<std::int64_t>(manifest_.tensors.size()),
                         .bytes = 0,
@@ -217,57 +173,10 @@ class Verification {
                : Corrupt("the index has tensors that the artifact has not", {.file = index_path});
   }
 
-  absl::Status CheckBytes(int threads) {
-    if (manifest_.digest == DigestAlgorithm::kNone) {
-      return absl::OkStatus();
-    }
-    const std::size_t count = manifest_.files.size() + manifest_.tensors.size();
-    return RunTasks(count, threads, [this](std::size_t task) {
-      return task < manifest_.files.size() ? CheckDigest(manifest_.files[task])
-                                           : CheckTensor(manifest_.tensors[task - manifest_.files.size()]);
-    });
-  }
-
-  absl::Status CheckDigest(const ManifestFile& file) {
-    auto digest = DigestOf(file.path, 0, file.size, manifest_.digest, progress_);
-    if (!digest.ok()) {
-      return AsCorrupt(digest.status(), {.file = file.path});
-    }
-    return *digest == file.digest ? absl::OkStatus()
-                                  : Corrupt("the file's digest is not the manifest's", {.file = file.path});
-  }
-
-  absl::Status CheckTensor(const ManifestTensor& tensor) {
-    const Where where{.tensor = tensor.name, .file = tensor.file, .offset = tensor.offset};
-    auto digest = DigestOf(tensor.file, tensor.offset, tensor.bytes, DigestAlgorithm::kXxh3, {});
-    if (!digest.ok()) {
-      return AsCorrupt(digest.status(), where);
-    }
-    return *digest == tensor.xxh3 ? absl::OkStatus() : Corrupt("the tensor's checksum is not the manifest's", where);
-  }
-
-  absl::StatusOr<std::string> DigestOf(const std::string& path, std::int64_t begin, std::int64_t bytes,
-                                       DigestAlgorithm algorithm, const std::function<void(std::int64_t)>& progress) {
-    const SourceFile& file = *files_.at(path);
-    Digest digest(algorithm);
-    std::vector<std::byte> buffer(std::min<std::size_t>(kReadStep, static_cast<std::size_t>(bytes)));
-    for (std::int64_t done = 0; done < bytes;) {
-      const auto step = std::min<std::size_t>(buffer.size(), static_cast<std::size_t>(bytes - done));
-      const std::span<std::byte> part = std::span(buffer).first(step);
-      SLIPWAY_RETURN_IF_ERROR(file.ReadAt(begin + done, part));
-      digest.Update(part);
-      done += static_cast<std::int64_t>(step);
-      if (progress) {
-        progress(static_cast<std::int64_t>(step));
-      }
-    }
-    return digest.Finish();
-  }
-
   std::unique_ptr<SourceDirectory> directory_;
   const Manifest manifest_;
   const std::function<void(std::int64_t)>& progress_;
-  std::map<std::string, std::unique_ptr<SourceFile>> files_;
+  ArtifactFiles files_;
   std::map<std::string, std::vector<const ManifestTensor*>> tensors_of_;  // by file
 };
 

@@ -28,6 +28,14 @@ bool Warns(const ExportPlan& plan, std::string_view word) {
   return std::ranges::any_of(plan.warnings, [&](const std::string& w) { return w.find(word) != std::string::npos; });
 }
 
+TEST(MakePlan, EveryStepIsReported) {
+  int steps = 0;
+  ExportOptions options;
+  options.checkpoint = "checkpoint";
+  ASSERT_TRUE(MakePlanOf(MakeCheckpoint({}), options, [&steps] { ++steps; }).ok());
+  EXPECT_EQ(steps, 7);  // names, model, tensors, shards, files, check, hash
+}
+
 TEST(MakePlan, WeightsOfTheTrainingRunsTypeAreCopied) {
   const auto plan = PlanOf(MakeCheckpoint({}));
   for (const OutputTensor& tensor : plan->tensors) {

@@ -130,10 +130,19 @@ TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
   for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"vllm-sharded"}),
                                        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "tensorrt-llm"}),
                                        test::OptionsWith<&ExportOptions::quantization>("fp8"),
-                                       test::OptionsWith<&ExportOptions::quantization>("nonsense")}) {
+                                       test::OptionsWith<&ExportOptions::quantization>("checkpoint")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
-    EXPECT_NE(Describe(status).find("use --"), std::string::npos) << Describe(status);
+    EXPECT_NE(Describe(status).find("yet, only"), std::string::npos) << Describe(status);
+  }
+}
+
+TEST(PlanRefusal, WordsThatNameNothingAndRepetitionsAreInvalid) {
+  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"onnx"}),
+                                       test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "huggingface"}),
+                                       test::OptionsWith<&ExportOptions::quantization>("nonsense")}) {
+    const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
+    EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << Describe(status);
   }
 }
 

@@ -1,4 +1,5 @@
 #include "worker/engine/run/publication.h"
+#include "worker/engine/run/staging.h"
 
 #include <cerrno>
 #include <filesystem>
@@ -131,6 +132,36 @@ TEST_F(Publishing, ALaterPublisherTakesOverWhatADeadOneClaimed) {
   const auto published = PublishAt(*made.plan, 8);
   ASSERT_TRUE(published.ok()) << Describe(published.status());
   ExpectWholeAndAlone(*made.plan);
+}
+
+// A publisher that died may have counted epochs under another coordinator: neither a larger number nor what it had
+// done already is in the way of the next export of the same plan.
+TEST_F(Publishing, WhatADeadPublisherClaimedIsTakenBackByTheNextExport) {
+  for (const bool journal_was_gone : {false, true}) {
+    const RandomExport made = Written();
+    const std::string staging = StagingDirectory(output_, made.plan->hash);
+    std::filesystem::rename(staging, staging + ".e41");
+    std::filesystem::create_directory(staging + ".e7");
+    if (journal_was_gone) {
+      std::filesystem::remove_all(staging + ".e41/journal");
+      std::filesystem::remove(staging + ".e41/lock");
+    }
+    WriteShards(*made.plan);
+    const auto published = PublishAt(*made.plan, 2);
+    ASSERT_TRUE(published.ok()) << Describe(published.status());
+    ExpectWholeAndAlone(*made.plan);
+    std::filesystem::remove_all(artifacts_);
+  }
+}
+
+TEST_F(Publishing, AClaimThatAProcessHoldsIsNotTakenBack) {
+  const RandomExport made = Written();
+  const std::string staging = StagingDirectory(output_, made.plan->hash);
+  std::filesystem::rename(staging, staging + ".e41");
+  const auto held = PosixFileSystem().TryLock(staging + ".e41/lock", false);
+  ASSERT_TRUE(held.ok());
+  ASSERT_TRUE(PrepareStaging(*made.plan, output_, false, PosixFileSystem()).ok());
+  EXPECT_TRUE(std::filesystem::exists(staging + ".e41/journal"));
 }
 
 // The later publisher acts between any two steps of the earlier one.

@@ -15,6 +15,7 @@
 #include "tests/support/random_export.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/run/publication.h"
+#include "worker/engine/run/staging.h"
 
 namespace slipway::engine {
 namespace {

@@ -3,12 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "common/error.h"
-#include "tests/worker/engine/target/temporary_directory.h"
+#include "tests/support/temporary_directory.h"
 
 namespace slipway::engine {
 namespace {
 
-using test::TemporaryDirectory;
+using slipway::test::TemporaryDirectory;
 
 HfDirectory Open(const std::string& path) {
   auto directory = HfDirectory::Open(path);

@@ -6,14 +6,14 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/worker/engine/plan/model_checkpoint.h"
-#include "tests/worker/engine/target/temporary_directory.h"
 
 namespace slipway::engine {
 namespace {
 
 using nlohmann::json;
-using test::TemporaryDirectory;
+using slipway::test::TemporaryDirectory;
 
 Model AModel() {
   Model model;

@@ -9,6 +9,7 @@
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
+#include "worker/engine/run/staging.h"
 
 namespace slipway::engine {
 namespace {

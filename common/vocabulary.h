@@ -1,10 +1,13 @@
-// The words of the command line that name formats: what can be written, what can be quantized, and what is there yet.
+// The words that name formats: what can be written, what can be quantized, and what is there yet. All three programs
+// know them from here.
 #pragma once
 
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "absl/status/status.h"
 
 namespace slipway {
 
@@ -21,5 +24,9 @@ std::span<const Word> Targets();
 std::span<const Word> QuantizationFormats();
 
 std::vector<std::string> NamesOf(std::span<const Word> words);
+
+// INVALID_ARGUMENT where no word has that name, OPTION_UNSUPPORTED where this version cannot do it yet; both name
+// `option` and what there is instead.
+absl::Status CheckWord(std::span<const Word> words, std::string_view option, std::string_view name);
 
 }  // namespace slipway

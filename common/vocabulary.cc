@@ -1,6 +1,12 @@
-#include "client/vocabulary.h"
+#include "common/vocabulary.h"
 
+#include <algorithm>
 #include <array>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/error.h"
 
 namespace slipway {
 namespace {
@@ -47,6 +53,26 @@ std::vector<std::string> NamesOf(std::span<const Word> words) {
     names.emplace_back(word.name);
   }
   return names;
+}
+
+absl::Status CheckWord(std::span<const Word> words, std::string_view option, std::string_view name) {
+  constexpr std::size_t kShown = 64;
+  const auto word = std::ranges::find(words, name, &Word::name);
+  if (word == words.end()) {
+    return Error(Reason::kInvalidArgument, fmt::format("{}: there is no '{}'; there are {}.", option,
+                                                       name.substr(0, kShown), fmt::join(NamesOf(words), ", ")));
+  }
+  if (word->supported) {
+    return absl::OkStatus();
+  }
+  std::vector<std::string> supported;
+  for (const Word& other : words) {
+    if (other.supported) {
+      supported.emplace_back(other.name);
+    }
+  }
+  return Error(Reason::kOptionUnsupported, fmt::format("{}: this version does not write '{}' yet, only {}.", option,
+                                                       name, fmt::join(supported, ", ")));
 }
 
 }  // namespace slipway
