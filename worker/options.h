@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "common/file_system.h"
 #include "common/reason.h"
 
 namespace slipway::worker {
@@ -20,6 +21,7 @@ struct WorkerOptions {
   std::chrono::seconds drain_timeout{60};
   std::string log_level = "info";
   std::string log_format = "text";
+  Durability durability = Durability::kDurable;
   bool exit_with_parent = false;
 };
 
