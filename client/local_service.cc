@@ -88,9 +88,10 @@ absl::Status LocalService::StartPrograms() {
 }
 
 absl::Status LocalService::StartWorker(int number) {
-  std::vector<std::string> arguments{
-      "--server",           "unix:" + SocketPath(),  "--name", fmt::format("local-{}", number),
-      "--exit-with-parent", std::to_string(getpid())};
+  std::vector<std::string> arguments{"--server", "unix:" + SocketPath(), "--name", fmt::format("local-{}", number),
+                                     "--exit-with-parent", std::to_string(getpid()),
+                                     // As cp leaves its copy: nobody else relies on what this command acknowledges.
+                                     "--durability", "page-cache"};
   const auto pass_on = [&arguments](const std::string& option, const std::string& value) {
     if (!value.empty()) {
       arguments.insert(arguments.end(), {option, value});

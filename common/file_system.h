@@ -55,6 +55,12 @@ class FileLock {
   virtual ~FileLock() = default;
 };
 
+// What finished work outlives.
+enum class Durability {
+  kDurable,    // written out and synced: survives a power cut
+  kPageCache,  // left to the kernel, as cp does: survives the process, not a power cut
+};
+
 enum class RenameMode { kReplace, kNoReplace, kExchange };
 
 // Thread-safe. Paths are absolute, or relative to the working directory. Errors carry the path and a reason of
@@ -62,6 +68,8 @@ enum class RenameMode { kReplace, kNoReplace, kExchange };
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
+  // Of what was synced. With kPageCache, syncs and write-back do nothing.
+  [[nodiscard]] virtual Durability durability() const { return Durability::kDurable; }
   // Creates a file, or empties one that exists.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) = 0;
   // The whole of a small file; LIMIT_EXCEEDED past `maximum` bytes.
@@ -84,6 +92,6 @@ class FileSystem {
 };
 
 // The real one. Static storage.
-FileSystem& PosixFileSystem();
+FileSystem& PosixFileSystem(Durability durability = Durability::kDurable);
 
 }  // namespace slipway

@@ -52,6 +52,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   WorkerOptions& options = parsed.options;
   std::string memory_budget = "8GiB";
   int threads = HardwareThreads();
+  std::string durability = "disk";
   int slots = 0;
   int drain_seconds = static_cast<int>(options.drain_timeout.count());
 
@@ -75,6 +76,9 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   app.add_option("--log-format", options.log_format, "Of the log on stderr")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
+  app.add_option("--durability", durability, "What finished work outlives: a power cut (disk) or a crash (page-cache)")
+      ->check(CLI::IsMember({"disk", "page-cache"}))
+      ->capture_default_str();
   app.add_option("--exit-with-parent", options.parent, "Die with process PID, which started this one")
       ->type_name("PID");
   try {
@@ -87,6 +91,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
     options.name = DefaultName();
   }
   options.memory_budget = ParseByteSize(memory_budget).value();
+  options.durability = durability == "disk" ? Durability::kDurable : Durability::kPageCache;
   options.threads = threads;
   options.slots = slots > 0 ? slots : std::clamp(threads / 2, 1, kMaximumSlots);
   options.drain_timeout = std::chrono::seconds(drain_seconds);

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include "common/file_system.h"
 #include "common/reason.h"
 
 namespace slipway::worker {
@@ -22,6 +23,7 @@ struct WorkerOptions {
   std::chrono::seconds drain_timeout{60};
   std::string log_level = "info";
   std::string log_format = "text";
+  Durability durability = Durability::kDurable;
   pid_t parent = 0;  // dies with this process; 0: with none
 };
 

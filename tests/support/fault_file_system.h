@@ -31,6 +31,7 @@ class FaultFileSystem final : public FileSystem {
   // entries of directories that were not synced since.
   void DropUnsynced();
 
+  [[nodiscard]] Durability durability() const override { return real_.durability(); }
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
   absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t maximum) override;
   absl::StatusOr<FileIdentity> Identify(const std::string& path) override;

@@ -15,15 +15,32 @@ std::string RecordPath(const std::string& staging, const std::string& file) {
   return fmt::format("{}/{}/{}.json", staging, kJournalDirectory, file);
 }
 
+// What tells this run of the machine from others; none where it cannot be known.
+std::optional<std::string> BootIdentity() {
+  constexpr std::int64_t kMaximum = 256;
+  auto text = PosixFileSystem().ReadSmallFile("/proc/sys/kernel/random/boot_id", kMaximum);
+  return text.ok() && !text->empty() ? std::optional(*std::move(text)) : std::nullopt;
+}
+
+// Whether the shard of a record is as durable as `files` promises: one that was left to the page cache is there until
+// the machine restarts, and is not good enough for whoever promises to survive that.
+bool Outlasts(const nlohmann::json& record, const FileSystem& files) {
+  const auto boot = record.find("boot");
+  return boot == record.end() || (files.durability() == Durability::kPageCache && boot->is_string() &&
+                                  BootIdentity() == boot->get<std::string>());
+}
+
 // The record as a result, or nullopt where it is not one of this shard under this plan.
-std::optional<ShardResult> Parse(const ExportPlan& plan, std::int32_t index, const std::string& text) {
+std::optional<ShardResult> Parse(const ExportPlan& plan, std::int32_t index, const std::string& text,
+                                 const FileSystem& files) {
   const Shard& shard = plan.shards[static_cast<std::size_t>(index)];
   try {
     const nlohmann::json record = nlohmann::json::parse(text);
     const bool same = record.at("version") == kVersion && record.at("plan_hash") == plan.hash &&
                       record.at("file") == shard.file && record.at("bytes") == shard.bytes &&
                       record.at("digest_algorithm") == std::string(NameOf(plan.options.digest)) &&
-                      record.at("tensors").size() == static_cast<std::size_t>(shard.tensor_count);
+                      record.at("tensors").size() == static_cast<std::size_t>(shard.tensor_count) &&
+                      Outlasts(record, files);
     if (!same) {
       return std::nullopt;
     }
@@ -55,6 +72,9 @@ absl::Status RecordShard(const ExportPlan& plan, const ShardResult& result, cons
                                 {"bytes", result.bytes},
                                 {"digest_algorithm", std::string(NameOf(plan.options.digest))},
                                 {"digest", result.digest}};
+  if (files.durability() == Durability::kPageCache) {
+    record["boot"] = BootIdentity().value_or("unknown");
+  }
   nlohmann::ordered_json& tensors = record["tensors"] = nlohmann::ordered_json::array();
   for (const TensorChecksum& tensor : result.tensors) {
     tensors.push_back({{"name", tensor.name}, {"xxh3", tensor.xxh3}});
@@ -75,7 +95,7 @@ std::optional<ShardResult> FindRecord(const ExportPlan& plan, std::int32_t shard
   if (!identity.ok() || identity->size != planned.bytes) {
     return std::nullopt;
   }
-  return Parse(plan, shard, *text);
+  return Parse(plan, shard, *text, files);
 }
 
 }  // namespace slipway::engine

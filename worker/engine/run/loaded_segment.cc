@@ -15,30 +15,51 @@ iovec PieceOf(std::span<const std::byte> bytes) {
   return {const_cast<std::byte*>(bytes.data()), bytes.size()};
 }
 
+constexpr std::int64_t kPage = 4096;
+
+// A window takes whole pages of the buffer and lies in them as in its file, so that both sides of the read and of the
+// write are aligned alike.
+std::int64_t PagesOf(const WindowRange& range) {
+  return (range.end + kPage - 1) / kPage * kPage - range.begin / kPage * kPage;
+}
+
 }  // namespace
 
+std::int64_t LoadedSegment::BufferBytes(const Segment& segment) {
+  std::int64_t bytes = segment.buffer_bytes;
+  for (const WindowRange& range : segment.windows) {
+    bytes += PagesOf(range);
+  }
+  return bytes;
+}
+
 absl::StatusOr<std::unique_ptr<const LoadedSegment>> LoadedSegment::Load(const ExportPlan& plan, const Shard& shard,
-                                                                         Segment segment, MemoryBudget::Grant grant) {
-  std::unique_ptr<LoadedSegment> loaded(new LoadedSegment(std::move(segment), std::move(grant)));
-  SLIPWAY_RETURN_IF_ERROR(loaded->MapWindows(*plan.checkpoint));
+                                                                         Segment segment, BufferPool::Buffer buffer) {
+  std::unique_ptr<LoadedSegment> loaded(new LoadedSegment(std::move(segment), std::move(buffer)));
+  SLIPWAY_RETURN_IF_ERROR(loaded->ReadWindows(*plan.checkpoint));
   SLIPWAY_RETURN_IF_ERROR(loaded->FillPieces(plan, shard));
   return std::unique_ptr<const LoadedSegment>(std::move(loaded));
 }
 
-absl::Status LoadedSegment::MapWindows(const Checkpoint& checkpoint) {
+absl::Status LoadedSegment::ReadWindows(const Checkpoint& checkpoint) {
   windows_.reserve(segment_.windows.size());
   for (const WindowRange& range : segment_.windows) {
     const CheckpointFile& file = checkpoint.files[static_cast<std::size_t>(range.file)];
-    SLIPWAY_ASSIGN_OR_RETURN(Window window, file.file->Map(range.begin, range.end - range.begin));
-    Populate(window.bytes());
-    windows_.push_back(std::move(window));
+    const std::span<std::byte> window(free_ + range.begin % kPage, static_cast<std::size_t>(range.end - range.begin));
+    SLIPWAY_RETURN_IF_ERROR(file.file->ReadAt(range.begin, window));
+    SLIPWAY_ASSIGN_OR_RETURN(const FileIdentity now, file.file->CurrentIdentity());
+    if (now != file.identity) {
+      return Error(Reason::kCheckpointChanged, "the file changed since the plan was made",
+                   {.file = file.name, .offset = range.begin});
+    }
+    windows_.push_back(window);
+    free_ += PagesOf(range);
   }
   return absl::OkStatus();
 }
 
 absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
-  buffer_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(segment_.buffer_bytes));
-  std::byte* free = buffer_.get();
+  std::byte* free = free_;
   if (segment_.has_header) {
     pieces_.push_back(PieceOf(std::as_bytes(std::span(shard.header))));
   }
@@ -73,14 +94,7 @@ std::span<const std::byte> LoadedSegment::BytesOf(std::size_t run) const {
   const SourceRun& source = segment_.runs[run];
   const std::uint32_t window = segment_.run_windows[run];
   const std::int64_t lead = source.position - segment_.windows[window].begin;
-  return windows_[window].bytes().subspan(static_cast<std::size_t>(lead), static_cast<std::size_t>(source.bytes));
-}
-
-absl::Status LoadedSegment::Check() const {
-  for (const Window& window : windows_) {
-    SLIPWAY_RETURN_IF_ERROR(window.Check());
-  }
-  return absl::OkStatus();
+  return windows_[window].subspan(static_cast<std::size_t>(lead), static_cast<std::size_t>(source.bytes));
 }
 
 }  // namespace slipway::engine

@@ -15,6 +15,7 @@ SegmentPipeline::SegmentPipeline(const ExportPlan& plan, const Shard& shard, Seg
       shard_(shard),
       cutter_(cutter),
       settings_(std::move(settings)),
+      buffers_(*settings_.memory),
       maximum_slots_(static_cast<std::size_t>(settings_.threads) * 2 + 2) {
   for (Lane& lane : lanes) {
     lanes_.push_back({.work = std::move(lane)});
@@ -73,20 +74,17 @@ void SegmentPipeline::RunLane(LaneState& lane, std::unique_lock<std::mutex>& loc
   ++lane.next;
   std::vector<Slot> done;
   if (--slot.lanes_left == 0) {
-    status.Update(loaded.Check());
     // Lanes go in order, so segments are done with in order.
     done.push_back(std::move(slots_.front()));
     slots_.pop_front();
     ++first_slot_;
   }
   if (!status.ok()) {
-    // What the source did to the bytes explains the error better than what became of it.
-    const absl::Status source = done.empty() ? loaded.Check() : done.front().loaded->Check();
-    Fail(source.ok() ? std::move(status) : source);
+    Fail(std::move(status));
   }
   changed_.notify_all();
   lock.unlock();
-  done.clear();  // unmaps
+  done.clear();  // gives the buffer back
   lock.lock();
 }
 
@@ -94,9 +92,9 @@ void SegmentPipeline::LoadNext(std::unique_lock<std::mutex>& lock) {
   cutting_ = true;
   lock.unlock();
   absl::StatusOr<std::optional<Segment>> segment = cutter_.Next();
-  MemoryBudget::Grant grant;
+  BufferPool::Buffer buffer;
   if (segment.ok() && *segment) {
-    grant = settings_.memory->Acquire((*segment)->memory());
+    buffer = buffers_.Take(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
   }
   lock.lock();
   cutting_ = false;
@@ -110,7 +108,7 @@ void SegmentPipeline::LoadNext(std::unique_lock<std::mutex>& lock) {
   }
   Slot& slot = slots_.emplace_back(Slot{.loaded = nullptr, .lanes_left = lanes_.size()});
   lock.unlock();
-  auto loaded = LoadedSegment::Load(plan_, shard_, **std::move(segment), std::move(grant));
+  auto loaded = LoadedSegment::Load(plan_, shard_, **std::move(segment), std::move(buffer));
   lock.lock();
   if (!loaded.ok()) {
     return Fail(loaded.status());

@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/engine/run/buffer_pool.h"
 #include "worker/engine/run/loaded_segment.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/engine/run/segment_cutter.h"
@@ -64,6 +65,7 @@ class SegmentPipeline {
   const Shard& shard_;
   SegmentCutter& cutter_;  // used by the thread that set cutting_
   const Settings settings_;
+  BufferPool buffers_;  // outlives slots_
   const std::size_t maximum_slots_;
 
   std::mutex mutex_;

@@ -66,7 +66,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   const Shard& shard = plan.shards[static_cast<std::size_t>(index)];
   DigestLane digest(plan.options.digest);
   ChecksumLane checksums(plan);
-  WriteLane writer(file, resources.durability == Durability::kDurable, control.written);
+  WriteLane writer(file, resources.files->durability() == Durability::kDurable, control.written);
   std::vector<SegmentPipeline::Lane> lanes;
   if (plan.options.digest != DigestAlgorithm::kNone) {
     lanes.emplace_back([&digest](const LoadedSegment& segment) {
@@ -113,7 +113,6 @@ absl::StatusOr<ShardResult> WriteAttempt(const ExportPlan& plan, std::int32_t in
                                          const RunControl& control) {
   const Shard& shard = plan.shards[static_cast<std::size_t>(index)];
   FileSystem& files = *resources.files;
-  const bool durable = resources.durability == Durability::kDurable;
   const std::string final_path = fmt::format("{}/{}", staging, shard.file);
   SLIPWAY_ASSIGN_OR_RETURN(const std::unique_ptr<FileLock> held,
                            files.TryLock(fmt::format("{}/{}", staging, kLockFile), /*exclusive=*/false));
@@ -122,12 +121,12 @@ absl::StatusOr<ShardResult> WriteAttempt(const ExportPlan& plan, std::int32_t in
   SLIPWAY_RETURN_IF_ERROR(file->Allocate(shard.bytes));
   SLIPWAY_ASSIGN_OR_RETURN(ShardResult result, WriteBytes(plan, index, *file, resources, control));
   SLIPWAY_KILL_POINT("shard-before-sync");
-  SLIPWAY_RETURN_IF_ERROR(durable ? file->Sync() : absl::OkStatus());
+  SLIPWAY_RETURN_IF_ERROR(file->Sync());
   file.reset();
   SLIPWAY_KILL_POINT("shard-before-rename");
   SLIPWAY_RETURN_IF_ERROR(files.Rename(attempt_file.path(), final_path, RenameMode::kReplace));
   attempt_file.Keep();
-  SLIPWAY_RETURN_IF_ERROR(durable ? files.SyncDirectory(staging) : absl::OkStatus());
+  SLIPWAY_RETURN_IF_ERROR(files.SyncDirectory(staging));
   SLIPWAY_KILL_POINT("shard-before-journal");
   SLIPWAY_RETURN_IF_ERROR(RecordShard(plan, result, staging, files));
   SLIPWAY_KILL_POINT("shard-after-journal");

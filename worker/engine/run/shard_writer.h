@@ -36,17 +36,10 @@ struct RunControl {
   const std::atomic<bool>* cancelled = nullptr;
 };
 
-// Whether a finished shard is on disk before it counts.
-enum class Durability {
-  kDurable,    // written out and synced: survives a power cut
-  kPageCache,  // left to the kernel: survives the process, not a power cut
-};
-
 struct RunResources {
-  FileSystem* files = nullptr;
+  FileSystem* files = nullptr;     // its durability is a finished shard's
   MemoryBudget* memory = nullptr;  // shared by everything that runs in the process; at least MinimumMemoryBudget
   int threads = 1;                 // at least 1
-  Durability durability = Durability::kDurable;
   std::int64_t segment_bytes = kSegmentBytes;  // less only in tests; never changes what is written
 };
 

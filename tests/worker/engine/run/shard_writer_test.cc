@@ -176,6 +176,34 @@ TEST_F(ShardWriter, AJournalledShardSurvivesAPowerCut) {
   EXPECT_EQ(again->bytes_written, 0);
 }
 
+TEST_F(ShardWriter, AShardThatOnlyThePageCacheHadCountsUntilTheMachineRestarts) {
+  const RandomExport made = Make(17);
+  const std::string staging = Staging(*made.plan);
+  const RunResources resources = Resources(PosixFileSystem(Durability::kPageCache));
+  ASSERT_TRUE(WriteShard(*made.plan, 0, staging, "a", resources, {}).ok());
+  const auto again = WriteShard(*made.plan, 0, staging, "b", resources, {});
+  ASSERT_TRUE(again.ok()) << Describe(again.status());
+  EXPECT_EQ(again->bytes_written, 0);
+
+  const auto promised = WriteShard(*made.plan, 0, staging, "c", Resources(), {});
+  ASSERT_TRUE(promised.ok()) << Describe(promised.status());
+  EXPECT_GT(promised->bytes_written, 0) << "a durable worker may not rely on it";
+  std::filesystem::remove_all(staging + "/journal");
+  ASSERT_TRUE(WriteShard(*made.plan, 0, staging, "d", resources, {}).ok());
+
+  const std::string record = staging + "/journal/" + made.plan->shards[0].file + ".json";
+  std::string text = ReadFile(record);
+  std::string boot = ReadFile("/proc/sys/kernel/random/boot_id");
+  boot.pop_back();  // the end of its line
+  const std::size_t found = text.find(boot);
+  ASSERT_NE(found, std::string::npos) << text;
+  text.replace(found, boot.size(), "00000000-0000-0000-0000-000000000000");
+  std::ofstream(record) << text;
+  const auto restarted = WriteShard(*made.plan, 0, staging, "e", resources, {});
+  ASSERT_TRUE(restarted.ok()) << Describe(restarted.status());
+  EXPECT_GT(restarted->bytes_written, 0);
+}
+
 TEST_F(ShardWriter, ACheckpointThatIsTruncatedOrRewrittenMeanwhileIsReportedAsChanged) {
   for (const bool truncate : {true, false}) {
     const RandomExport made = Make(truncate ? 12 : 13);

@@ -1,0 +1,83 @@
+#include "worker/engine/run/buffer_pool.h"
+
+#include <algorithm>
+#include <iterator>
+#include <new>
+#include <utility>
+
+namespace slipway::engine {
+namespace {
+
+constexpr std::align_val_t kAlignment{4096};
+
+// Segments differ by a few pages: sizes are rounded up to this, so that one's buffer does for the next.
+constexpr std::int64_t kStep = std::int64_t{1} << 20;
+constexpr std::int64_t kPlenty = 8;  // but only where the budget holds so many
+
+}  // namespace
+
+void BufferPool::Buffer::Free::operator()(std::byte* bytes) const { ::operator delete[](bytes, kAlignment); }
+
+BufferPool::Buffer::Buffer(Buffer&& other) noexcept
+    : pool_(std::exchange(other.pool_, nullptr)),
+      grant_(std::move(other.grant_)),
+      bytes_(std::move(other.bytes_)),
+      size_(other.size_),
+      granted_(other.granted_) {}
+
+BufferPool::Buffer& BufferPool::Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(pool_, other.pool_);
+  std::swap(grant_, other.grant_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(size_, other.size_);
+  std::swap(granted_, other.granted_);
+  return *this;
+}
+
+BufferPool::Buffer::~Buffer() {
+  if (pool_ != nullptr) {
+    pool_->GiveBack(*this);
+  }
+}
+
+BufferPool::Buffer BufferPool::Take(std::int64_t bytes, std::int64_t memory) {
+  std::list<Buffer> dropped;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto fits = [&](const Buffer& buffer) {
+      return buffer.size_ >= bytes && buffer.granted_ - buffer.size_ >= memory - bytes;
+    };
+    if (const auto found = std::find_if(idle_.rbegin(), idle_.rend(), fits); found != idle_.rend()) {
+      Buffer taken = std::move(*found);
+      idle_.erase(std::next(found).base());
+      taken.pool_ = this;
+      return taken;
+    }
+    dropped = std::exchange(idle_, {});
+    ++waiting_;
+  }
+  dropped.clear();
+  Buffer buffer;
+  const bool plenty = memory + kStep <= memory_.total() / kPlenty;
+  const std::int64_t more = plenty ? (kStep - bytes % kStep) % kStep : 0;
+  buffer.size_ = bytes + more;
+  buffer.granted_ = memory + more;
+  buffer.grant_ = memory_.Acquire(buffer.granted_);
+  {
+    const std::scoped_lock lock(mutex_);
+    --waiting_;
+  }
+  buffer.bytes_.reset(static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(buffer.size_), kAlignment)));
+  buffer.pool_ = this;
+  return buffer;
+}
+
+void BufferPool::GiveBack(Buffer& buffer) {
+  buffer.pool_ = nullptr;
+  const std::scoped_lock lock(mutex_);
+  if (waiting_ == 0) {
+    idle_.push_back(std::move(buffer));
+  }
+}
+
+}  // namespace slipway::engine

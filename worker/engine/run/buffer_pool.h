@@ -1,0 +1,57 @@
+// The buffers that segments are read into. They are used again, the last one first: memory that is new to the process
+// costs a page fault for every page, and what was used last is still in the processor's cache.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+
+#include "worker/engine/run/memory_budget.h"
+
+namespace slipway::engine {
+
+// Thread-safe. Outlives its buffers. Buffers that nobody uses keep their part of the budget, but whoever waits for the
+// budget here keeps none of them: waiting ends as if there were no pool.
+class BufferPool {
+ public:
+  explicit BufferPool(MemoryBudget& memory) : memory_(memory) {}
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+
+  // Page-aligned memory of any content, and what it takes from the budget. Goes back to its pool. Movable.
+  class Buffer {
+   public:
+    Buffer() = default;
+    Buffer(Buffer&& other) noexcept;
+    Buffer& operator=(Buffer&& other) noexcept;
+    ~Buffer();
+    [[nodiscard]] std::byte* begin() const { return bytes_.get(); }
+
+   private:
+    friend class BufferPool;
+    struct Free {
+      void operator()(std::byte* bytes) const;
+    };
+    BufferPool* pool_ = nullptr;
+    MemoryBudget::Grant grant_;
+    std::unique_ptr<std::byte[], Free> bytes_;
+    std::int64_t size_ = 0;
+    std::int64_t granted_ = 0;
+  };
+
+  // A buffer of at least `bytes`; its holder may use `memory` bytes (at least `bytes`) with it. `memory` must not
+  // exceed the budget's total. Waits for the budget, see MemoryBudget::Acquire.
+  [[nodiscard]] Buffer Take(std::int64_t bytes, std::int64_t memory);
+
+ private:
+  void GiveBack(Buffer& buffer);
+
+  MemoryBudget& memory_;
+  std::mutex mutex_;
+  int waiting_ = 0;         // guarded by mutex_
+  std::list<Buffer> idle_;  // guarded by mutex_; the last was used last
+};
+
+}  // namespace slipway::engine
