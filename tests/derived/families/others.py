@@ -111,7 +111,8 @@ def falcon_to_megatron(state, config):
 
 def falcon_arguments(config):
     return sizes(config, config.num_kv_heads if config.new_decoder_architecture else 1, 8,
-                 ffn_hidden_size=config.ffn_hidden_size, norm_epsilon=1e-5, normalization="LayerNorm", swiglu=False)
+                 ffn_hidden_size=config.ffn_hidden_size, norm_epsilon=1e-5, normalization="LayerNorm", swiglu=False,
+                 untie_embeddings_and_output_weights=not config.tie_word_embeddings)
 
 
 def neox_to_megatron(state, config):

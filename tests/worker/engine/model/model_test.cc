@@ -86,10 +86,11 @@ TEST(Model, ANameChoosesAmongFamiliesThatFit) {
   }
 }
 
-TEST(Model, ExpertsAreRefusedWithTheNearestFamilyAndTheTensorsThatItLacks) {
+// The tiny model with four experts in each layer instead of its MLPs.
+std::shared_ptr<Checkpoint> WithExperts() {
   TinyModel m;
   m.stacked = false;
-  const auto checkpoint = MakeCheckpoint(m);
+  auto checkpoint = MakeCheckpoint(m);
   for (const char* layer : {"0", "1"}) {
     const std::string prefix = std::string("decoder.layers.") + layer + ".mlp.";
     test::RemoveTensor(*checkpoint, prefix + "linear_fc1.weight");
@@ -98,15 +99,42 @@ TEST(Model, ExpertsAreRefusedWithTheNearestFamilyAndTheTensorsThatItLacks) {
     test::AddTensor(*checkpoint, test::Stored(prefix + "experts.experts.linear_fc1.weight", DType::kBF16, {4, 20, 12}));
     test::AddTensor(*checkpoint, test::Stored(prefix + "experts.experts.linear_fc2.weight", DType::kBF16, {4, 12, 10}));
   }
-  // With and without the argument that says so.
+  return checkpoint;
+}
+
+TEST(Model, ExpertsMakeItMixtralWhetherArgumentsSayItOrNot) {
   for (const json& experts : {json(4), json(nullptr)}) {
+    const auto checkpoint = WithExperts();
     test::SetArgument(*checkpoint, "num_experts", experts);
-    const std::string error = Describe(Learn(*checkpoint).status());
-    EXPECT_NE(error.find("ARCHITECTURE_UNSUPPORTED"), std::string::npos) << error;
-    EXPECT_NE(error.find("ForCausalLM comes nearest"), std::string::npos) << error;
-    EXPECT_NE(error.find("decoder.layers.0.mlp.experts.0.linear_fc1.weight"), std::string::npos) << error;
-    EXPECT_NE(error.find("(18 tensors in all)"), std::string::npos) << error;
+    const auto model = Learn(*checkpoint);
+    ASSERT_TRUE(model.ok()) << Describe(model.status());
+    EXPECT_EQ(model->architecture->name, "MixtralForCausalLM");
+    EXPECT_EQ(model->configuration.experts.count, 4);
+    EXPECT_EQ(model->configuration.experts.ffn_hidden_size, 10);
+    EXPECT_EQ(model->configuration.layer_kinds.at(1), (LayerKind{Mixer::kAttention, Feed::kExperts}));
   }
+}
+
+TEST(Model, WhatBelongsToNoFamilyIsRefusedWithTheNearestAndWhatDoesNotMatch) {
+  const auto checkpoint = WithExperts();
+  for (const char* layer : {"0", "1"}) {
+    const std::string prefix = std::string("decoder.layers.") + layer + ".mlp.";
+    test::RemoveTensor(*checkpoint, prefix + "experts.experts.linear_fc2.weight");
+    test::AddTensor(*checkpoint, test::Stored(prefix + "experts.experts.linear_fc9.weight", DType::kBF16, {4, 12, 10}));
+  }
+  const std::string error = Describe(Learn(*checkpoint).status());
+  EXPECT_NE(error.find("ARCHITECTURE_UNSUPPORTED"), std::string::npos) << error;
+  EXPECT_NE(error.find("MixtralForCausalLM comes nearest"), std::string::npos) << error;
+  EXPECT_NE(error.find("decoder.layers.{layer}.mlp.experts.{expert}.linear_fc9.weight"), std::string::npos) << error;
+  EXPECT_NE(error.find("decoder.layers.{layer}.mlp.experts.{expert}.linear_fc2.weight"), std::string::npos) << error;
+}
+
+TEST(Model, WhatCannotBeToldApartIsSaid) {
+  const auto model = Learn(*MakeCheckpoint({}));
+  ASSERT_TRUE(model.ok()) << Describe(model.status());
+  EXPECT_TRUE(std::ranges::any_of(model->notes, [](const std::string& note) {
+    return note.find("MistralForCausalLM") != std::string::npos && note.find("--architecture") != std::string::npos;
+  }));
 }
 
 TEST(Model, AnotherNormOrActivationIsRefused) {

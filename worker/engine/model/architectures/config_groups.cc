@@ -14,9 +14,8 @@ constexpr int kOriginalPositions = 8192;
 }  // namespace
 
 bool HasOnlyAttention(const ModelConfiguration& c) {
-  return std::ranges::all_of(c.layer_kinds, [](const LayerKind& kind) {
-    return kind.mixer == Mixer::kAttention && kind.feed != Feed::kNone;
-  });
+  return std::ranges::all_of(
+      c.layer_kinds, [](const LayerKind& kind) { return kind.mixer == Mixer::kAttention && kind.feed != Feed::kNone; });
 }
 
 bool IsRotaryDecoder(const ModelConfiguration& c) {

@@ -65,7 +65,7 @@ constexpr auto kFields = std::to_array<ConfigField>({
     {"max_position_embeddings", Member<&ModelConfiguration::maximum_positions>},
     {"num_attention_heads", Member<&ModelConfiguration::attention_heads>},
     {"num_hidden_layers", Member<&ModelConfiguration::layers>},
-    {"rope_scaling", RopeScaling},
+    {"rope_parameters", PartialRope},
     {"rope_theta", Member<&ModelConfiguration::rotary_base>},
     {"rotary_emb_base", Member<&ModelConfiguration::rotary_base>},
     {"rotary_pct", Member<&ModelConfiguration::rotary_percent>},

@@ -103,8 +103,8 @@ std::optional<nlohmann::json> Pattern(const ModelConfiguration& c) {
 
 std::optional<nlohmann::json> PredictionPattern(const ModelConfiguration& c) {
   return c.prediction_kinds.empty() ? std::nullopt
-                                    : std::optional<nlohmann::json>(PatternOf(
-                                          c.prediction_kinds, static_cast<std::size_t>(c.prediction_depth)));
+                                    : std::optional<nlohmann::json>(
+                                          PatternOf(c.prediction_kinds, static_cast<std::size_t>(c.prediction_depth)));
 }
 
 std::optional<nlohmann::json> Predictions(const ModelConfiguration& c) {

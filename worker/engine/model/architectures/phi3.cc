@@ -25,12 +25,16 @@ constexpr auto kLayerRules = Concatenate(std::to_array<TensorRule>({
 
 std::optional<nlohmann::json> Positions(const ModelConfiguration& c) { return nlohmann::json(c.maximum_positions); }
 
-constexpr auto kFields = ConcatenateFields(kDecoderFields, std::to_array<ConfigField>({
-                                                               {"embd_pdrop", Always<0.0>, true},
-                                                               {"original_max_position_embeddings", Positions, true},
-                                                               {"resid_pdrop", Always<0.0>, true},
-                                                               {"sliding_window", SlidingWindow},
-                                                           }));
+constexpr auto kFields =
+    ConcatenateFields(kDecoderFields, std::to_array<ConfigField>({
+                                          {"embd_pdrop", Always<0.0>, true},
+                                          {"original_max_position_embeddings", Positions, true},
+                                          {"pad_token_id", Always<nullptr>, true},
+                                          {"partial_rotary_factor", Member<&ModelConfiguration::rotary_percent>},
+                                          {"resid_pdrop", Always<0.0>, true},
+                                          {"rope_parameters", PartialRope},
+                                          {"sliding_window", SlidingWindow},
+                                      }));
 
 int Fit(const ModelConfiguration& c) {
   return IsPlainDecoder(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias ? 1 : 0;

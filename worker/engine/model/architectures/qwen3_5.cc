@@ -1,7 +1,7 @@
 // Qwen3.5, text only, dense: Qwen3-Next's mixers, the parts of in_proj as separate tensors.
+#include "worker/engine/model/architectures/qwen3_5.h"
 #include "worker/engine/model/architectures/families.h"
 #include "worker/engine/model/architectures/hybrid_config.h"
-#include "worker/engine/model/architectures/qwen3_5.h"
 
 namespace slipway::engine {
 namespace {
@@ -10,10 +10,9 @@ constexpr auto kFeedRules = Concatenate(kMlpNormRules, kGatedMlpRules);
 constexpr auto kLayerRules = Concatenate(kGatedAttentionRules, kDeltaNetRules, kSeparateDeltaInputRules, kFeedRules);
 constexpr auto kPredictionLayerRules = Concatenate(kGatedAttentionRules, kFeedRules);
 
-constexpr auto kFields =
-    ConcatenateFields(kQwenHybridFields,
-                      std::to_array<ConfigField>({{"intermediate_size", Member<&ModelConfiguration::ffn_hidden_size>},
-                                                  {"mtp_num_hidden_layers", PredictionLayers}}));
+constexpr auto kFields = ConcatenateFields(
+    kQwenHybridFields, std::to_array<ConfigField>({{"intermediate_size", Member<&ModelConfiguration::ffn_hidden_size>},
+                                                   {"mtp_num_hidden_layers", PredictionLayers}}));
 
 int Fit(const ModelConfiguration& c) { return IsQwenHybrid(c) && !c.experts.count ? 4 : 0; }
 

@@ -13,10 +13,10 @@ constexpr TargetRule kDeltaInput[] = {{"linear_attn.in_proj_qkvz.weight", {kDelt
 
 constexpr auto kFeedRules =
     Concatenate(kMlpNormRules, kGatedMlpRules, kRouterRules, kExpertRules, kGatedSharedExpertRules);
-constexpr auto kLayerRules = Concatenate(kGatedAttentionRules, kDeltaNetRules, kFeedRules,
-                                         std::to_array<TensorRule>({{"self_attention.in_proj.weight", kDeltaInput,
-                                                                     Transform::kDeltaNet, presences::kAlways,
-                                                                     Layers::kLinearAttention}}));
+constexpr auto kLayerRules =
+    Concatenate(kGatedAttentionRules, kDeltaNetRules, kFeedRules,
+                std::to_array<TensorRule>({{"self_attention.in_proj.weight", kDeltaInput, Transform::kDeltaNet,
+                                            presences::kAlways, Layers::kLinearAttention}}));
 constexpr auto kPredictionLayerRules = Concatenate(kGatedAttentionRules, kFeedRules);
 
 constexpr auto kFields = ConcatenateFields(
