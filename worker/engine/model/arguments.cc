@@ -16,6 +16,13 @@ using nlohmann::json;
 
 constexpr std::int64_t kMaximumStatedLayers = 1 << 16;
 
+// Megatron-Core's, for latent attention.
+constexpr double kYarnOriginalPositions = 4096;
+constexpr double kYarnBetaFast = 32;
+constexpr double kYarnBetaSlow = 1;
+constexpr double kYarnMscale = 1;
+constexpr double kYarnMscaleAllDim = 0;
+
 // Arguments that make another model of it than most tables know, and the values that do not. Null, false and absence
 // never do.
 struct HarmlessValue {
@@ -24,7 +31,7 @@ struct HarmlessValue {
 };
 
 constexpr std::array kStructure = std::to_array<HarmlessValue>({
-    {"experimental_attention_variant", {"\"gated_delta_net\""}},
+    {"experimental_attention_variant", {"\"gated_delta_net\"", "\"dsa\""}},
     {"qk_l2_norm", {}},
     {"no_rope_freq", {}},
     {"heterogeneous_layers_config_path", {}},
@@ -154,11 +161,12 @@ void ReadYarn(JsonFields& fields, StatedConfiguration& stated) {
   if (fields.Flag({"multi_latent_attention"}).value_or(false) && factor != 1.0 &&
       fields.Text({"rope_type"}).value_or("yarn") == "yarn") {
     stated.yarn = {.factor = factor,
-                   .original_positions = fields.Number({"original_max_position_embeddings"}),
-                   .beta_fast = fields.Number({"beta_fast"}),
-                   .beta_slow = fields.Number({"beta_slow"}),
-                   .mscale = fields.Number({"mscale"}),
-                   .mscale_all_dim = fields.Number({"mscale_all_dim"}),
+                   .original_positions =
+                       fields.Number({"original_max_position_embeddings"}).value_or(kYarnOriginalPositions),
+                   .beta_fast = fields.Number({"beta_fast"}).value_or(kYarnBetaFast),
+                   .beta_slow = fields.Number({"beta_slow"}).value_or(kYarnBetaSlow),
+                   .mscale = fields.Number({"mscale"}).value_or(kYarnMscale),
+                   .mscale_all_dim = fields.Number({"mscale_all_dim"}).value_or(kYarnMscaleAllDim),
                    .truncate = std::nullopt};
   }
 }
@@ -175,6 +183,22 @@ void ReadLatentAttention(JsonFields& fields, StatedConfiguration& stated) {
                    .rope_dimension = fields.Size({"qk_pos_emb_head_dim"}),
                    .value_dimension = fields.Size({"v_head_dim"})};
   stated.qk_norm = false;  // the same switch means the norms of the compressed queries and keys
+  stated.indexer = {.heads = fields.Size({"dsa_indexer_n_heads"}),
+                    .head_dimension = fields.Size({"dsa_indexer_head_dim"}),
+                    .tokens = fields.Size({"dsa_indexer_topk"}),
+                    .interleaved = fields.Flag({"dsa_indexer_rope_interleaved"})};
+}
+
+// Layers that predict further tokens; one may be used for all of these.
+void ReadPredictionLayers(JsonFields& fields, StatedConfiguration& stated) {
+  const json* number = fields.Find({"mtp_num_layers"});
+  if (number == nullptr || *number == 0) {
+    return;
+  }
+  stated.prediction_layers = fields.Size({"mtp_num_layers"});
+  if (fields.Flag({"mtp_use_repeated_layer"}).value_or(false)) {
+    stated.prediction_layers = 1;
+  }
 }
 
 void ReadStateSpaces(JsonFields& fields, StatedConfiguration& stated) {
@@ -368,6 +392,7 @@ absl::StatusOr<StatedConfiguration> ReadArguments(const json& arguments) {
   ReadPositions(fields, stated);
   ReadYarn(fields, stated);
   ReadLatentAttention(fields, stated);
+  ReadPredictionLayers(fields, stated);
   ReadStateSpaces(fields, stated);
   ReadExperts(fields, stated);
   SLIPWAY_RETURN_IF_ERROR(fields.status());

@@ -48,6 +48,14 @@ struct LatentAttentionConfiguration {
   std::optional<std::int64_t> value_dimension;
 };
 
+// The small attention that picks, for latent attention, the tokens to attend to (dsa_indexer_*).
+struct IndexerConfiguration {
+  std::optional<std::int64_t> heads;
+  std::optional<std::int64_t> head_dimension;
+  std::optional<std::int64_t> tokens;  // dsa_indexer_topk
+  std::optional<bool> interleaved;     // dsa_indexer_rope_interleaved: rotary positions on neighbouring pairs
+};
+
 // YaRN scaling of rotary positions.
 struct YarnConfiguration {
   std::optional<double> factor;
@@ -117,6 +125,7 @@ struct ModelConfiguration {
   std::int64_t prediction_depth = 1;
   ExpertsConfiguration experts;
   LatentAttentionConfiguration latent;
+  IndexerConfiguration indexer;
   YarnConfiguration yarn;
   LinearAttentionConfiguration linear_attention;
   MambaConfiguration mamba;

@@ -20,6 +20,14 @@ constexpr std::string_view kExpertFc1 = "decoder.layers.{layer}.mlp.experts.{exp
 constexpr std::string_view kExpertFc2 = "decoder.layers.{layer}.mlp.experts.{expert}.linear_fc2.weight";
 constexpr std::string_view kSharedFc2 = "decoder.layers.{layer}.mlp.shared_experts.linear_fc2.weight";
 constexpr std::string_view kLatentProjection = "decoder.layers.{layer}.mlp.fc1_latent_proj.weight";
+constexpr std::string_view kQueryUp = "decoder.layers.{layer}.self_attention.linear_q_up_proj.weight";
+constexpr std::string_view kQuery = "decoder.layers.{layer}.self_attention.linear_q_proj.weight";
+constexpr std::string_view kKeyValueDown = "decoder.layers.{layer}.self_attention.linear_kv_down_proj.weight";
+constexpr std::string_view kKeyValueUp = "decoder.layers.{layer}.self_attention.linear_kv_up_proj.weight";
+constexpr std::string_view kIndexerKey =
+    "decoder.layers.{layer}.self_attention.core_attention.indexer.linear_wk.weight";
+constexpr std::string_view kIndexerWeights =
+    "decoder.layers.{layer}.self_attention.core_attention.indexer.linear_weights_proj.weight";
 constexpr std::string_view kExperts = ".mlp.experts.";
 
 constexpr std::string_view kDeltaNetDecay = "decoder.layers.{layer}.self_attention.A_log";
@@ -165,6 +173,7 @@ std::optional<DType> TensorEvidence::Type(std::string_view pattern) const {
 
 void TensorEvidence::Complete(StatedConfiguration& stated) const {
   CompleteSizes(stated);
+  CompleteLatentAttention(stated);
   CompleteExperts(stated);
   CompleteMixers(stated);
   CompleteSwitches(stated);
@@ -189,6 +198,31 @@ void TensorEvidence::CompleteSizes(StatedConfiguration& stated) const {
     Fill(stated.query_groups, std::optional(heads));
     Fill(stated.head_dimension, std::optional(stated.hidden_size.value_or(0) / heads));
   }
+}
+
+// Queries are [nope | rope] a head, compressed keys and values [rank | rope], keys and values [nope | value] a head.
+void TensorEvidence::CompleteLatentAttention(StatedConfiguration& stated) const {
+  const auto rank = Extent(kKeyValueUp, 1);
+  if (!rank) {
+    return;
+  }
+  LatentAttentionConfiguration& latent = stated.latent;
+  Fill(latent.query_rank, Extent(kQueryUp, 1));
+  Fill(latent.key_value_rank, rank);
+  if (const auto rows = Extent(kKeyValueDown, 0)) {
+    Fill(latent.rope_dimension, std::optional(*rows - *rank));
+  }
+  const std::int64_t heads = stated.attention_heads.value_or(0);
+  if (heads > 0) {
+    if (const auto rows = Extent(Has(kQueryUp) ? kQueryUp : kQuery, 0); rows && latent.rope_dimension) {
+      Fill(latent.nope_dimension, std::optional(*rows / heads - *latent.rope_dimension));
+    }
+    if (const auto columns = Extent(kProjection, 1)) {
+      Fill(latent.value_dimension, std::optional(*columns / heads));
+    }
+  }
+  Fill(stated.indexer.heads, Extent(kIndexerWeights, 0));
+  Fill(stated.indexer.head_dimension, Extent(kIndexerKey, 0));
 }
 
 void TensorEvidence::CompleteExperts(StatedConfiguration& stated) const {

@@ -35,6 +35,7 @@ class TensorEvidence {
  private:
   void NoteLayer(std::string_view name);
   void CompleteSizes(StatedConfiguration& stated) const;
+  void CompleteLatentAttention(StatedConfiguration& stated) const;
   void CompleteExperts(StatedConfiguration& stated) const;
   void CompleteMixers(StatedConfiguration& stated) const;
   void CompleteSwitches(StatedConfiguration& stated) const;

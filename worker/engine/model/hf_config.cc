@@ -85,6 +85,10 @@ void ReadMixers(JsonFields& fields, StatedConfiguration& stated) {
   if (stated.latent.key_value_rank) {
     stated.head_dimension = std::nullopt;  // means something else there, or nothing
   }
+  stated.indexer = {.heads = fields.Size({"index_n_heads"}),
+                    .head_dimension = fields.Size({"index_head_dim"}),
+                    .tokens = fields.Size({"index_topk"}),
+                    .interleaved = fields.Flag({"indexer_rope_interleave"})};
   stated.linear_attention = {.key_heads = fields.Size({"linear_num_key_heads"}),
                              .value_heads = fields.Size({"linear_num_value_heads"}),
                              .key_dimension = fields.Size({"linear_key_head_dim"}),

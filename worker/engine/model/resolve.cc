@@ -19,6 +19,7 @@ using Notes = std::vector<std::string>;
 
 constexpr std::int64_t kMaximumLayers = 1 << 16;
 constexpr std::int64_t kMaximumHeads = 1 << 16;
+constexpr std::int64_t kMaximumExperts = 1 << 16;
 constexpr std::int64_t kMaximumHeadDimension = 1 << 16;
 constexpr const char* kEmbedding = "embedding.word_embeddings.weight";
 
@@ -63,6 +64,7 @@ constexpr auto kSettings = std::make_tuple(
 
 using Experts = ExpertsConfiguration;
 using Latent = LatentAttentionConfiguration;
+using Indexer = IndexerConfiguration;
 using Linear = LinearAttentionConfiguration;
 using Mamba = MambaConfiguration;
 constexpr auto kGroupSettings = std::make_tuple(
@@ -81,6 +83,10 @@ constexpr auto kGroupSettings = std::make_tuple(
     GroupField<Latent, std::int64_t>{"qk_head_dim", &Stated::latent, &Latent::nope_dimension},
     GroupField<Latent, std::int64_t>{"qk_pos_emb_head_dim", &Stated::latent, &Latent::rope_dimension},
     GroupField<Latent, std::int64_t>{"v_head_dim", &Stated::latent, &Latent::value_dimension},
+    GroupField<Indexer, std::int64_t>{"dsa_indexer_n_heads", &Stated::indexer, &Indexer::heads},
+    GroupField<Indexer, std::int64_t>{"dsa_indexer_head_dim", &Stated::indexer, &Indexer::head_dimension},
+    GroupField<Indexer, std::int64_t>{"dsa_indexer_topk", &Stated::indexer, &Indexer::tokens},
+    GroupField<Indexer, bool>{"dsa_indexer_rope_interleaved", &Stated::indexer, &Indexer::interleaved},
     GroupField<Linear, std::int64_t>{"linear_num_key_heads", &Stated::linear_attention, &Linear::key_heads},
     GroupField<Linear, std::int64_t>{"linear_num_value_heads", &Stated::linear_attention, &Linear::value_heads},
     GroupField<Linear, std::int64_t>{"linear_key_head_dim", &Stated::linear_attention, &Linear::key_dimension},
@@ -158,26 +164,47 @@ absl::StatusOr<Stated> Merge(const Stated& arguments, Stated hf_config, bool con
   return merged;
 }
 
-absl::Status CheckBounds(const ModelConfiguration& c) {
-  struct Bound {
-    std::string_view name;
-    std::int64_t value;
-    std::int64_t maximum;
-  };
-  constexpr std::int64_t kMaximumWidth = std::int64_t{1} << 30;
-  for (const Bound& bound :
-       {Bound{"num_layers", c.layers, kMaximumLayers}, Bound{"hidden_size", c.hidden_size, kMaximumWidth},
-        Bound{"ffn_hidden_size", c.ffn_hidden_size, kMaximumWidth},
-        Bound{"num_attention_heads", c.attention_heads, kMaximumHeads},
-        Bound{"num_query_groups", c.query_groups, kMaximumHeads},
-        Bound{"kv_channels", c.head_dimension, kMaximumHeadDimension},
-        Bound{"vocab_size", c.vocabulary_size, kMaximumWidth}}) {
+struct Bound {
+  std::string_view name;
+  std::int64_t value;
+  std::int64_t maximum;
+};
+
+absl::Status CheckBounds(std::initializer_list<Bound> bounds) {
+  for (const Bound& bound : bounds) {
     if (bound.value <= 0 || bound.value > bound.maximum) {
       return Error(Reason::kConfigurationInvalid,
                    bound.value == 0
                        ? fmt::format("{} is neither stated nor to be seen in the tensors", bound.name)
                        : fmt::format("{} is {}, not between 1 and {}", bound.name, bound.value, bound.maximum));
     }
+  }
+  return absl::OkStatus();
+}
+
+// Products of these stay far from overflow. What a model does not have is as good as 1.
+absl::Status CheckBounds(const ModelConfiguration& c) {
+  constexpr std::int64_t kMaximumWidth = std::int64_t{1} << 30;
+  SLIPWAY_RETURN_IF_ERROR(CheckBounds({{"num_layers", c.layers, kMaximumLayers},
+                                       {"hidden_size", c.hidden_size, kMaximumWidth},
+                                       {"ffn_hidden_size", c.ffn_hidden_size, kMaximumWidth},
+                                       {"num_attention_heads", c.attention_heads, kMaximumHeads},
+                                       {"num_query_groups", c.query_groups, kMaximumHeads},
+                                       {"kv_channels", c.head_dimension, kMaximumHeadDimension},
+                                       {"vocab_size", c.vocabulary_size, kMaximumWidth}}));
+  SLIPWAY_RETURN_IF_ERROR(CheckBounds(
+      {{"num_experts", c.experts.count.value_or(1), kMaximumExperts},
+       {"moe_ffn_hidden_size", c.experts.ffn_hidden_size.value_or(1), kMaximumWidth},
+       {"moe_shared_expert_intermediate_size", c.experts.shared_ffn_hidden_size.value_or(1), kMaximumWidth}}));
+  if (c.latent_attention) {
+    SLIPWAY_RETURN_IF_ERROR(
+        CheckBounds({{"q_lora_rank", c.latent.query_rank.value_or(1), kMaximumWidth},
+                     {"kv_lora_rank", c.latent.key_value_rank.value_or(0), kMaximumWidth},
+                     {"qk_head_dim", c.latent.nope_dimension.value_or(0), kMaximumHeadDimension},
+                     {"qk_pos_emb_head_dim", c.latent.rope_dimension.value_or(0), kMaximumHeadDimension},
+                     {"v_head_dim", c.latent.value_dimension.value_or(0), kMaximumHeadDimension},
+                     {"dsa_indexer_n_heads", c.indexer.heads.value_or(1), kMaximumHeads},
+                     {"dsa_indexer_head_dim", c.indexer.head_dimension.value_or(1), kMaximumHeadDimension}}));
   }
   if (c.attention_heads % c.query_groups != 0) {
     return Error(Reason::kConfigurationInvalid,
@@ -257,6 +284,10 @@ void SetLayers(const TensorEvidence& evidence, const Stated& stated, ModelConfig
   if (!hybrid) {
     CompleteKinds(Feed::kDense, c.layer_kinds);
     CompleteKinds(c.layer_kinds.empty() ? Feed::kDense : c.layer_kinds.back().feed, c.prediction_kinds);
+    const auto predictions = static_cast<std::size_t>(std::min(stated.prediction_layers.value_or(0), kMaximumLayers));
+    if (c.prediction_kinds.size() < predictions && !c.layer_kinds.empty()) {
+      c.prediction_kinds.resize(predictions, c.layer_kinds.back());  // they will be missed by name
+    }
   }
   const auto has_experts = [](LayerKind kind) { return kind.feed == Feed::kExperts; };
   c.experts = stated.experts;
@@ -296,6 +327,7 @@ absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments,
   c.attention_gate = stated.attention_gate.value_or(false);
   c.rotary_layers = stated.rotary_layers;
   c.latent = stated.latent;
+  c.indexer = stated.indexer;
   c.yarn = stated.yarn;
   c.linear_attention = stated.linear_attention;
   c.mamba = stated.mamba;

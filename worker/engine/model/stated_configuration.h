@@ -48,8 +48,10 @@ struct StatedConfiguration {
   std::vector<std::int64_t> rotary_layers;
   std::optional<std::vector<LayerKind>> layer_kinds;
   bool hybrid = false;  // a pattern gives each layer a mixer or a feed, not both
+  std::optional<std::int64_t> prediction_layers;  // that are stored: mtp_num_layers
   ExpertsConfiguration experts;
   LatentAttentionConfiguration latent;
+  IndexerConfiguration indexer;
   YarnConfiguration yarn;
   LinearAttentionConfiguration linear_attention;
   MambaConfiguration mamba;

@@ -43,6 +43,9 @@ json RopeOf(const json& config) {
     rope["rope_type"] = *type;
     rope.erase("type");
   }
+  if (const auto part = rope.find("partial_rotary_factor"); part != rope.end() && *part == 1.0) {
+    rope.erase(part);
+  }
   rope.emplace("rope_type", "default");
   return rope;
 }
@@ -86,7 +89,7 @@ class UsersConfig {
     const json theirs = RopeOf(config_);
     const std::string type = Text(theirs["rope_type"]);
     const bool can_state = type == R"("default")" || type == R"("linear")" || type == R"("llama3")";
-    if (can_state ? SameRope(ours, theirs) : ours["rope_type"] == "default") {
+    if (SameRope(ours, theirs) || (!can_state && ours["rope_type"] == "default")) {
       return;
     }
     warnings_.push_back(
@@ -152,7 +155,9 @@ json MakeHuggingFaceConfig(const Model& model, const json& token_ids, DType dtyp
     config.SetRope(generated);
   }
   config.Set("architectures", generated["architectures"]);
-  config.Set("model_type", generated["model_type"]);
+  if (!allow_custom_code || !model.hf_config.contains("auto_map")) {
+    config.Set("model_type", generated["model_type"]);  // else it is their code's name for it
+  }
   config.SetDType(InfoOf(dtype).torch_name);
   for (const auto& [name, id] : token_ids.items()) {
     config.SetDefault(name, id);

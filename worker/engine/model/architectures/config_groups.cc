@@ -36,6 +36,8 @@ bool IsExpertsDecoder(const ModelConfiguration& c) {
   return IsRotaryDecoder(c) && c.gated && c.activation == "silu" && c.experts.count;
 }
 
+bool RoutesBySoftmax(const ModelConfiguration& c) { return c.experts.score_function.value_or("softmax") == "softmax"; }
+
 std::optional<nlohmann::json> EmptyList(const ModelConfiguration&) { return nlohmann::json::array(); }
 
 std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& c) {

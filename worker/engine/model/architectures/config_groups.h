@@ -65,6 +65,9 @@ bool IsPlainDecoder(const ModelConfiguration& configuration);
 // Experts instead, in some layers or all.
 bool IsExpertsDecoder(const ModelConfiguration& configuration);
 
+// Experts are chosen by softmax.
+bool RoutesBySoftmax(const ModelConfiguration& configuration);
+
 std::optional<nlohmann::json> EmptyList(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& configuration);
 // Whether weights of the chosen experts are normalized: yes, where softmax comes after the choice.

@@ -37,6 +37,25 @@ inline constexpr Extent kSharedFfn = [](const Configuration& c) {
   return c.experts.shared_ffn_hidden_size.value_or(0);
 };
 
+inline constexpr Extent kTwiceHidden = [](const Configuration& c) { return 2 * c.hidden_size; };
+inline constexpr Extent kQueryRank = [](const Configuration& c) { return c.latent.query_rank.value_or(0); };
+inline constexpr Extent kKeyValueRank = [](const Configuration& c) { return c.latent.key_value_rank.value_or(0); };
+inline constexpr Extent kLatentQueryRows = [](const Configuration& c) {
+  return c.attention_heads * (c.latent.nope_dimension.value_or(0) + c.latent.rope_dimension.value_or(0));
+};
+inline constexpr Extent kCompressedRows = [](const Configuration& c) {
+  return c.latent.key_value_rank.value_or(0) + c.latent.rope_dimension.value_or(0);
+};
+inline constexpr Extent kLatentKeyValueRows = [](const Configuration& c) {
+  return c.attention_heads * (c.latent.nope_dimension.value_or(0) + c.latent.value_dimension.value_or(0));
+};
+inline constexpr Extent kLatentValueRows = [](const Configuration& c) {
+  return c.attention_heads * c.latent.value_dimension.value_or(0);
+};
+inline constexpr Extent kIndexerHeads = [](const Configuration& c) { return c.indexer.heads.value_or(0); };
+inline constexpr Extent kIndexerDimension = [](const Configuration& c) { return c.indexer.head_dimension.value_or(0); };
+inline constexpr Extent kIndexerRows = [](const Configuration& c) { return kIndexerHeads(c) * kIndexerDimension(c); };
+
 }  // namespace extents
 
 namespace presences {

@@ -8,10 +8,15 @@
 
 namespace slipway::engine {
 
+extern const Architecture kDeepseekV2;
+extern const Architecture kDeepseekV3;
 extern const Architecture kFalcon;
 extern const Architecture kGemma;
 extern const Architecture kGemma2;
 extern const Architecture kGemma3;
+extern const Architecture kGlm4Moe;
+extern const Architecture kGlm4MoeLite;
+extern const Architecture kGlmMoeDsa;
 extern const Architecture kGpt2;
 extern const Architecture kGptNeoX;
 extern const Architecture kGptOss;
@@ -35,10 +40,15 @@ extern const Architecture kStarcoder2;
 // In the order in which they are listed to people.
 // clang-format off
 inline constexpr std::array kArchitectures = {
+    &kDeepseekV2,
+    &kDeepseekV3,
     &kFalcon,
     &kGemma,
     &kGemma2,
     &kGemma3,
+    &kGlm4Moe,
+    &kGlm4MoeLite,
+    &kGlmMoeDsa,
     &kGpt2,
     &kGptNeoX,
     &kGptOss,
