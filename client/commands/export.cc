@@ -95,7 +95,7 @@ absl::Status ExportRemotely(const ExportCommand& command, const Console& console
     PrintExportSummary(finished, finished.artifact_path(), SecondsSince(begin), console);
     return absl::OkStatus();
   }
-  const absl::Status downloaded = DownloadWithProgress(
+  absl::Status downloaded = DownloadWithProgress(
       connection, {.name = finished.name(), .output = place.path(), .overwrite = command.flags.overwrite}, console,
       stop);
   if (!downloaded.ok()) {

@@ -204,11 +204,15 @@ absl::Status TorchDistReader::FinishFlat() {
 }
 
 std::string_view TorchDistReader::Writer() const {
-  if (surroundings_ == Surroundings::kFlat) {
-    return is_megatron_fsdp_ ? "Megatron-FSDP" : "Megatron-LM with PyTorch's FSDP2";
+  const bool by_bridge = checkpoint_.directory->Exists("run_config.yaml");
+  if (is_megatron_fsdp_ && surroundings_ == Surroundings::kFlat) {
+    return by_bridge ? "Megatron-Bridge with Megatron-FSDP" : "Megatron-FSDP";
   }
-  if (checkpoint_.directory->Exists("run_config.yaml")) {
+  if (by_bridge) {
     return "Megatron-Bridge";
+  }
+  if (surroundings_ == Surroundings::kFlat) {
+    return "Megatron-LM with PyTorch's FSDP2";
   }
   if (!common_in_file_) {
     return "Megatron-Core 0.19 or later";
