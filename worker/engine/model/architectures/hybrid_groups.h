@@ -10,11 +10,6 @@ namespace slipway::engine {
 
 namespace extents {
 
-inline constexpr Extent kTwiceHidden = [](const Configuration& c) { return 2 * c.hidden_size; };
-
-// Of a gated delta net: rows of all key heads, of all value heads.
-inline constexpr Extent kDeltaValueHeads = [](const Configuration& c) {
-  return c.linear_attention.value_heads.value_or(0);
 };
 inline constexpr Extent kDeltaValueDimension = [](const Configuration& c) {
   return c.linear_attention.value_dimension.value_or(0);

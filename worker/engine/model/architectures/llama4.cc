@@ -74,7 +74,8 @@ std::optional<nlohmann::json> RotaryLayers(const ModelConfiguration& c) {
 
 std::optional<nlohmann::json> AttentionTypes(const ModelConfiguration& c) {
   nlohmann::json types = nlohmann::json::array();
-  for (const nlohmann::json& has_rope : *RotaryLayers(c)) {
+  const nlohmann::json rotary = *RotaryLayers(c);
+  for (const nlohmann::json& has_rope : rotary) {
     types.push_back(has_rope == 1 ? "chunked_attention" : "full_attention");
   }
   return types;
