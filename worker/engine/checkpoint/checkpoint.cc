@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "worker/engine/checkpoint/iteration.h"
 #include "worker/engine/checkpoint/legacy.h"
+#include "worker/engine/checkpoint/safetensors_directory.h"
 #include "worker/engine/checkpoint/torch_dist.h"
 
 namespace slipway::engine {
@@ -46,22 +47,34 @@ absl::StatusOr<CheckpointFormat> DetectFormat(const SourceDirectory& directory) 
   if (has(".metadata")) {
     return unsupported("a plain PyTorch distributed checkpoint (FSDP; no metadata.json) is not read", ".metadata");
   }
-  if (has("config.json")) {
-    return unsupported("a Hugging Face directory is what an export makes, not what it reads", "config.json");
+  if (LooksLikeHuggingFace(entries)) {
+    return CheckpointFormat::kHuggingFace;
   }
-  return Error(Reason::kCheckpointNotFound, "no checkpoint: neither metadata.json nor mp_rank_* nor .metadata",
+  return Error(Reason::kCheckpointNotFound,
+               "no checkpoint: neither metadata.json nor mp_rank_* nor .metadata nor config.json",
                {.file = directory.path()});
 }
 
 }  // namespace
 
 std::string_view NameOf(CheckpointFormat format) {
-  return format == CheckpointFormat::kTorchDist ? "torch_dist" : "torch";
+  switch (format) {
+    case CheckpointFormat::kTorchDist:
+      return "torch_dist";
+    case CheckpointFormat::kTorchLegacy:
+      return "torch";
+    case CheckpointFormat::kHuggingFace:
+      break;
+  }
+  return "huggingface";
 }
 
 absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadCheckpoint(const std::string& path, const ReadOptions& options) {
   SLIPWAY_ASSIGN_OR_RETURN(IterationDirectory found, FindIteration(path, options));
   SLIPWAY_ASSIGN_OR_RETURN(const CheckpointFormat format, DetectFormat(*found.directory));
+  if (format == CheckpointFormat::kHuggingFace) {
+    return ReadSafetensorsDirectory(found.directory->path());
+  }
   const auto read = format == CheckpointFormat::kTorchDist ? ReadTorchDistCheckpoint : ReadLegacyCheckpoint;
   return read(std::move(found.root), std::move(found.directory), found.iteration, found.release);
 }

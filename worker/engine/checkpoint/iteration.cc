@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "worker/engine/checkpoint/safetensors_directory.h"
 
 namespace slipway::engine {
 namespace {
@@ -125,8 +126,14 @@ absl::StatusOr<IterationDirectory> FindIteration(const std::string& path, const 
   for (const DirectoryEntry& entry : entries) {
     latest = std::max(latest, IterationOfName(entry.name));
   }
+  if (!latest && LooksLikeHuggingFace(entries)) {
+    return IterationDirectory{.root = root, .directory = root, .iteration = 0, .release = false};
+  }
   if (!latest) {
-    return NotFound(fmt::format("no checkpoint: neither {} nor iter_* nor the files of an iteration", kTracker), path);
+    return NotFound(fmt::format("no checkpoint: neither {} nor iter_* nor the files of an iteration or of a Hugging "
+                                "Face directory",
+                                kTracker),
+                    path);
   }
   return OpenIteration(std::move(root), entries, *latest, "the latest");
 }

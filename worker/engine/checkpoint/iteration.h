@@ -19,7 +19,8 @@ struct IterationDirectory {
 };
 
 // In this order: `path` if it is an iteration's directory itself; options.iteration; the tracker file
-// latest_checkpointed_iteration.txt (a number, or "release"); the largest iter_*. CHECKPOINT_NOT_FOUND names what was
+// latest_checkpointed_iteration.txt (a number, or "release"); the largest iter_*; `path` if it is a Hugging Face
+// directory. CHECKPOINT_NOT_FOUND names what was
 // looked for and the iterations that there are.
 absl::StatusOr<IterationDirectory> FindIteration(const std::string& path, const ReadOptions& options);
 

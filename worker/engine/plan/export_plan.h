@@ -47,6 +47,15 @@ struct ElementTransform {
   [[nodiscard]] bool IsCopy() const { return !add_one && from == to; }
 };
 
+// One scale for each block of rows x columns of a matrix (smaller at its edges) whose elements are stored as codes: a
+// value is its code times its block's scale, in FP32.
+struct BlockScales {
+  // The scales: of a tensor [ceil(R / rows), ceil(C / columns)] all, for a matrix [R, C].
+  SourceRegion region;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+};
+
 // The regions' elements one after the other are the output tensor in row-major order.
 struct OutputTensor {
   std::string name;
@@ -54,6 +63,7 @@ struct OutputTensor {
   Shape shape;
   std::vector<SourceRegion> regions;
   ElementTransform transform;
+  std::optional<BlockScales> scales;  // present: the elements are FP8 codes, and the output is a matrix of values
   std::int32_t shard = 0;
   std::int64_t file_offset = 0;  // of the first byte, in the shard's file
   std::int64_t bytes = 0;
@@ -115,7 +125,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
-// "dtype", "shape", "offset", "bytes", "transform", "sources": [{"tensor", "offsets", "sizes"}]}]}], "texts",
+// "dtype", "shape", "offset", "bytes", "transform", "sources": [{"tensor", "offsets", "sizes"}], "scales" of block
+// scales}]}], "texts",
 // "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan);
 

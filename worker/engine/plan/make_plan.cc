@@ -10,6 +10,7 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/plan/export_options.h"
+#include "worker/engine/plan/identity_builder.h"
 #include "worker/engine/plan/plan_builder.h"
 #include "worker/engine/plan/plan_checker.h"
 #include "worker/engine/plan/plan_hash.h"
@@ -22,6 +23,14 @@ namespace {
 
 std::int64_t Elements(std::span<const std::int64_t> shape) { return CheckedVolume(shape).value_or(0); }
 
+std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpoint) {
+  if (!tensor.scales) {
+    return 0;
+  }
+  const SourceRegion& region = tensor.scales->region;
+  return Elements(region.sizes) * InfoOf(checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype).bytes;
+}
+
 // Sums. Each output's size is known to fit, their sum need not.
 absl::Status AddUp(ExportPlan& plan) {
   for (const OutputTensor& tensor : plan.tensors) {
@@ -31,7 +40,7 @@ absl::Status AddUp(ExportPlan& plan) {
     if (!input) {
       return Error(Reason::kLimitExceeded, "the model has more than 2^63 bytes", {.tensor = tensor.name});
     }
-    plan.input_bytes = *input;
+    plan.input_bytes = *input + BytesOfScales(tensor, *plan.checkpoint);
     plan.parameters += elements;
   }
   for (const Shard& shard : plan.shards) {
@@ -65,6 +74,21 @@ void WarnOfTransforms(ExportPlan& plan) {
     plan.warnings.push_back(
         fmt::format("1 is added to {} norm weights, which the checkpoint stores minus 1 (apply_layernorm_1p)", norms));
   }
+}
+
+// Of a Hugging Face directory: names stay as they are, and no family has to be known.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_ptr<const Checkpoint> checkpoint,
+                                                                   const ExportOptions& options) {
+  auto plan = std::make_shared<ExportPlan>();
+  plan->options = options;
+  plan->checkpoint = std::move(checkpoint);
+  SLIPWAY_RETURN_IF_ERROR(BuildIdentity(*plan));
+  SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
+  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
+  SLIPWAY_RETURN_IF_ERROR(CheckIdentityPlan(*plan));
+  plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
+  HashPlan(*plan);
+  return plan;
 }
 
 }  // namespace
@@ -103,6 +127,9 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const ExportOptions& options) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
+  if (checkpoint->format == CheckpointFormat::kHuggingFace) {
+    return MakeIdentityPlan(std::move(checkpoint), options);
+  }
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
   SLIPWAY_ASSIGN_OR_RETURN(
       const Model model,

@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "worker/engine/plan/export_plan.h"
@@ -23,7 +24,12 @@ ordered_json RegionToJson(const SourceRegion& region, const Checkpoint& checkpoi
 }
 
 // "copy", "cast F32 to BF16", "add one", ...
-std::string TransformToText(const ElementTransform& transform) {
+std::string TransformToText(const OutputTensor& tensor) {
+  const ElementTransform& transform = tensor.transform;
+  if (tensor.scales) {
+    return fmt::format("dequantize {} blocks of {} x {} to {}", InfoOf(transform.from).safetensors_name,
+                       tensor.scales->rows, tensor.scales->columns, InfoOf(transform.to).safetensors_name);
+  }
   std::string text = transform.add_one ? "add one" : "";
   if (transform.from != transform.to) {
     text += text.empty() ? "" : ", ";
@@ -38,13 +44,17 @@ ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoi
   for (const SourceRegion& region : tensor.regions) {
     sources.push_back(RegionToJson(region, checkpoint));
   }
-  return {{"name", tensor.name},
-          {"dtype", InfoOf(tensor.dtype).safetensors_name},
-          {"shape", Numbers(tensor.shape)},
-          {"offset", tensor.file_offset},
-          {"bytes", tensor.bytes},
-          {"transform", TransformToText(tensor.transform)},
-          {"sources", std::move(sources)}};
+  ordered_json json = {{"name", tensor.name},
+                       {"dtype", InfoOf(tensor.dtype).safetensors_name},
+                       {"shape", Numbers(tensor.shape)},
+                       {"offset", tensor.file_offset},
+                       {"bytes", tensor.bytes},
+                       {"transform", TransformToText(tensor)},
+                       {"sources", std::move(sources)}};
+  if (tensor.scales) {
+    json["scales"] = RegionToJson(tensor.scales->region, checkpoint);
+  }
+  return json;
 }
 
 ordered_json FilesToJson(const ExportPlan& plan) {

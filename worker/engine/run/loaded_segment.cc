@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "common/error.h"
+#include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
 
 namespace slipway::engine {
@@ -33,7 +36,7 @@ absl::StatusOr<std::unique_ptr<const LoadedSegment>> LoadedSegment::Load(const E
                                                                          Segment segment, MemoryBudget::Grant grant) {
   std::unique_ptr<LoadedSegment> loaded(new LoadedSegment(std::move(segment), std::move(grant)));
   SLIPWAY_RETURN_IF_ERROR(loaded->MapWindows(*plan.checkpoint));
-  loaded->FillPieces(plan, shard);
+  SLIPWAY_RETURN_IF_ERROR(loaded->FillPieces(plan, shard));
   return std::unique_ptr<const LoadedSegment>(std::move(loaded));
 }
 
@@ -48,7 +51,7 @@ absl::Status LoadedSegment::MapWindows(const Checkpoint& checkpoint) {
   return absl::OkStatus();
 }
 
-void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
+absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
   buffer_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(segment_.buffer_bytes));
   std::byte* free = buffer_.get();
   if (segment_.has_header) {
@@ -56,7 +59,14 @@ void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
   }
   for (const TensorPart& part : segment_.parts) {
     first_pieces_.push_back(pieces_.size());
-    const ElementTransform& transform = plan.tensors[static_cast<std::size_t>(part.tensor)].transform;
+    const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
+    if (tensor.scales) {
+      SLIPWAY_RETURN_IF_ERROR(Dequantize(plan, part, free));
+      pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
+      free += part.bytes;
+      continue;
+    }
+    const ElementTransform& transform = tensor.transform;
     const std::byte* const part_begin = free;
     for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
       const std::span<const std::byte> source = BytesOf(run);
@@ -74,6 +84,37 @@ void LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
     }
   }
   first_pieces_.push_back(pieces_.size());
+  return absl::OkStatus();
+}
+
+absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const {
+  if (part.run_count == 0) {
+    return absl::OkStatus();
+  }
+  const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
+  const auto scales_index = static_cast<std::size_t>(tensor.scales->region.tensor);
+  const ScaleBytes scales{.bytes = BytesOf(part.scale_run),
+                          .first = part.first_scale,
+                          .dtype = plan.checkpoint->tensors[scales_index].dtype};
+  const auto output_element = static_cast<std::size_t>(InfoOf(tensor.dtype).bytes);
+  std::int64_t element = part.first_element;
+  for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
+    const std::span<const std::byte> codes = BytesOf(run);
+    const std::size_t bytes = codes.size() * output_element;
+    const std::int64_t bad = DequantizeBlocks(tensor, element, codes, scales, {output, bytes});
+    if (bad >= 0) {
+      const StoredTensor& stored = plan.checkpoint->tensors[static_cast<std::size_t>(tensor.regions.front().tensor)];
+      return Error(Reason::kCheckpointCorrupt,
+                   fmt::format("element {} times its scale is not a finite number in {}", bad,
+                               InfoOf(tensor.dtype).safetensors_name),
+                   {.tensor = stored.name,
+                    .file = plan.checkpoint->files[static_cast<std::size_t>(segment_.runs[run].file)].file->name(),
+                    .offset = segment_.runs[run].position + bad - element});
+    }
+    element += static_cast<std::int64_t>(codes.size());
+    output += bytes;
+  }
+  return absl::OkStatus();
 }
 
 std::span<const std::byte> LoadedSegment::BytesOf(std::size_t run) const {

@@ -19,7 +19,7 @@ namespace slipway::engine {
 class LoadedSegment {
  public:
   // Maps, transforms and gathers. `grant` covers segment.memory() and lives as long as the result. Errors as
-  // SourceFile::Map.
+  // SourceFile::Map; CHECKPOINT_CORRUPT for a dequantized value that is not a finite number.
   static absl::StatusOr<std::unique_ptr<const LoadedSegment>> Load(const ExportPlan& plan, const Shard& shard,
                                                                    Segment segment, MemoryBudget::Grant grant);
 
@@ -34,7 +34,8 @@ class LoadedSegment {
  private:
   LoadedSegment(Segment segment, MemoryBudget::Grant grant) : grant_(std::move(grant)), segment_(std::move(segment)) {}
   absl::Status MapWindows(const Checkpoint& checkpoint);
-  void FillPieces(const ExportPlan& plan, const Shard& shard);
+  absl::Status FillPieces(const ExportPlan& plan, const Shard& shard);
+  absl::Status Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const;
   [[nodiscard]] std::span<const std::byte> BytesOf(std::size_t run) const;
 
   MemoryBudget::Grant grant_;  // first: goes last
