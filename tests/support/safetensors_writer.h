@@ -8,7 +8,7 @@
 
 namespace slipway::test {
 
-struct TestTensor {
+struct HfTensor {
   std::string name;
   std::string dtype;  // as the format spells it
   std::vector<std::int64_t> shape;
@@ -16,10 +16,10 @@ struct TestTensor {
 };
 
 // A safetensors file of these tensors, one after the other.
-inline std::string SafetensorsFile(const std::vector<TestTensor>& tensors) {
+inline std::string SafetensorsFile(const std::vector<HfTensor>& tensors) {
   std::string json = "{";
   std::string data;
-  for (const TestTensor& tensor : tensors) {
+  for (const HfTensor& tensor : tensors) {
     json += (json.size() > 1 ? ",\"" : "\"") + tensor.name + R"(":{"dtype":")" + tensor.dtype + R"(","shape":[)";
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
       json += (i > 0 ? "," : "") + std::to_string(tensor.shape[i]);

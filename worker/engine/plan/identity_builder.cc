@@ -98,7 +98,7 @@ class Builder {
     }
     std::ranges::sort(order, {}, [&stored](std::size_t i) {
       const Piece& piece = stored[i].pieces.front();
-      return std::tuple(piece.file, piece.position, i);
+      return std::tuple(piece.file, piece.position, piece.length, i);
     });
     for (const std::size_t index : order) {
       if (!IsConsumed(index)) {

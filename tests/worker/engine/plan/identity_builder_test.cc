@@ -20,14 +20,14 @@ namespace slipway::engine {
 namespace {
 
 using nlohmann::json;
-using test::TestTensor;
+using test::HfTensor;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr const char* kFp8 = R"({"architectures":["MForCausalLM"],"model_type":"m","torch_dtype":"bfloat16",
   "quantization_config":{"quant_method":"fp8","weight_block_size":[128,128]},"vocab_size":7})";
 
-TestTensor Tensor(const std::string& name, const std::string& dtype, std::vector<std::int64_t> shape) {
+HfTensor Tensor(const std::string& name, const std::string& dtype, std::vector<std::int64_t> shape) {
   std::int64_t bytes = InfoOf(*DTypeFromSafetensorsName(dtype)).bytes;
   for (const std::int64_t extent : shape) {
     bytes *= extent;
@@ -35,9 +35,16 @@ TestTensor Tensor(const std::string& name, const std::string& dtype, std::vector
   return {name, dtype, std::move(shape), std::string(static_cast<std::size_t>(bytes), '\1')};
 }
 
+template <typename Value>
+ExportOptions With(Value ExportOptions::*member, Value value) {
+  ExportOptions options;
+  options.*member = std::move(value);
+  return options;
+}
+
 class Identity : public testing::Test {
  protected:
-  void Write(const std::string& config, const std::vector<TestTensor>& tensors) {
+  void Write(const std::string& config, const std::vector<HfTensor>& tensors) {
     directory_.Write("config.json", config);
     directory_.Write("model.safetensors", test::SafetensorsFile(tensors));
   }
@@ -102,7 +109,7 @@ TEST_F(Identity, TokenizerAndGenerationConfigComeAlongAndCodeOnlyWhenAllowed) {
   EXPECT_EQ((*plan)->sidecars[0].path, "generation_config.json");
   EXPECT_EQ((*plan)->sidecars[1].path, "tokenizer.json");
   EXPECT_EQ(json::parse((*plan)->texts[0].content), json::parse(R"({"k":1})"));
-  const auto allowed = Plan({}, {.allow_custom_code = true});
+  const auto allowed = Plan({}, With(&ExportOptions::allow_custom_code, true));
   ASSERT_TRUE(allowed.ok());
   EXPECT_EQ((*allowed)->sidecars.size(), 3U);
   EXPECT_THAT((*allowed)->texts[0].content, HasSubstr("auto_map"));
@@ -190,7 +197,7 @@ TEST_F(Identity, WhatCannotBeConvertedIsRefusedByName) {
 }
 
 TEST_F(Identity, OtherQuantizationsAreRefusedByNameWithADTypeAndCopiedWithout) {
-  const std::vector<TestTensor> tensors = {Tensor("l.qweight", "I32", {2, 2}), Tensor("l.scales", "F16", {2})};
+  const std::vector<HfTensor> tensors = {Tensor("l.qweight", "I32", {2, 2}), Tensor("l.scales", "F16", {2})};
   for (const char* method : {"gptq", "awq", "modelopt", "compressed-tensors", "fp8", "mxfp4"}) {
     Write(std::string(R"({"quantization_config":{"quant_method":")") + method + R"("}})", tensors);
     ExpectRefused(DType::kBF16, Reason::kOptionUnsupported, "", std::string("(") + method + ")");
@@ -216,8 +223,9 @@ TEST_F(Identity, AQuantizationConfigOfNonsenseIsRefused) {
 
 TEST_F(Identity, OptionsThatDoNotGoWithItAreRefused) {
   Write("{}", {Tensor("w", "BF16", {2})});
-  EXPECT_EQ(ReasonOf(Plan({}, {.hf_config = directory_.path()}).status()), Reason::kInvalidArgument);
-  EXPECT_EQ(ReasonOf(Plan({}, {.architecture = "LlamaForCausalLM"}).status()), Reason::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(Plan({}, With(&ExportOptions::hf_config, directory_.path())).status()), Reason::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(Plan({}, With(&ExportOptions::architecture, std::string("LlamaForCausalLM"))).status()),
+            Reason::kInvalidArgument);
 }
 
 TEST_F(Identity, TheCheckerFindsEveryWayToLoseDoubleOrBendATensor) {

@@ -18,9 +18,9 @@
 namespace slipway::engine {
 namespace {
 
+using test::HfTensor;
 using test::ReadFile;
 using test::SafetensorsFile;
-using test::TestTensor;
 using test::WriteFile;
 
 double ValueOf(std::uint8_t code) {
@@ -90,7 +90,7 @@ class BlockScaleShards : public testing::Test {
   // Scales and weights lie in different files, some scales before their weights.
   void Write(const std::vector<Matrix>& matrices) {
     std::filesystem::create_directories(checkpoint_);
-    std::vector<TestTensor> files[2];
+    std::vector<HfTensor> files[2];
     std::string map;
     for (std::size_t i = 0; i < matrices.size(); ++i) {
       const Matrix& m = matrices[i];
