@@ -20,10 +20,13 @@ constexpr std::array kDTypes = std::to_array<DTypeInfo>({
     {DType::kF8E4M3, 1, "float8_e4m3fn", "F8_E4M3"},
     {DType::kF8E5M2, 1, "float8_e5m2", "F8_E5M2"},
     {DType::kF8E8M0, 1, "float8_e8m0fnu", "F8_E8M0"},
+    {DType::kF8E4M3FNUZ, 1, "float8_e4m3fnuz", "F8_E4M3FNUZ"},
+    {DType::kF8E5M2FNUZ, 1, "float8_e5m2fnuz", "F8_E5M2FNUZ"},
     {DType::kF16, 2, "float16", "F16"},
     {DType::kBF16, 2, "bfloat16", "BF16"},
     {DType::kF32, 4, "float32", "F32"},
     {DType::kF64, 8, "float64", "F64"},
+    {DType::kC64, 8, "complex64", "C64"},
 });
 
 std::optional<DType> Find(std::string_view name, std::string_view DTypeInfo::*field) {

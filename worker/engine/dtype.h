@@ -20,10 +20,13 @@ enum class DType : std::uint8_t {
   kF8E4M3,
   kF8E5M2,
   kF8E8M0,
+  kF8E4M3FNUZ,
+  kF8E5M2FNUZ,
   kF16,
   kBF16,
   kF32,
   kF64,
+  kC64,
 };
 
 struct DTypeInfo {

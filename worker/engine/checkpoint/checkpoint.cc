@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "worker/engine/checkpoint/iteration.h"
 #include "worker/engine/checkpoint/legacy.h"
+#include "worker/engine/checkpoint/safetensors_directory.h"
 #include "worker/engine/checkpoint/torch_dist.h"
 #include "worker/engine/checkpoint/zarr.h"
 
@@ -55,10 +56,11 @@ absl::StatusOr<CheckpointFormat> DetectFormat(const SourceDirectory& directory) 
   if (has(".metadata")) {
     return CheckpointFormat::kTorchDcp;  // or fsdp_dtensor: its reader tells
   }
-  if (has("config.json")) {
-    return unsupported("a Hugging Face directory is what an export makes, not what it reads", "config.json");
+  if (LooksLikeHuggingFace(entries)) {
+    return CheckpointFormat::kHuggingFace;
   }
-  return Error(Reason::kCheckpointNotFound, "no checkpoint: neither metadata.json nor mp_rank_* nor .metadata",
+  return Error(Reason::kCheckpointNotFound,
+               "no checkpoint: neither metadata.json nor mp_rank_* nor .metadata nor config.json",
                {.file = directory.path()});
 }
 
@@ -76,6 +78,8 @@ std::string_view NameOf(CheckpointFormat format) {
       return "torch_dcp";
     case CheckpointFormat::kZarr:
       return "zarr";
+    case CheckpointFormat::kHuggingFace:
+      return "huggingface";
   }
   return "";
 }
@@ -93,6 +97,8 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadCheckpoint(const std::stri
       return ReadPlainDistCheckpoint(std::move(found));
     case CheckpointFormat::kZarr:
       return ReadZarrCheckpoint(std::move(found));
+    case CheckpointFormat::kHuggingFace:
+      return ReadSafetensorsDirectory(found.directory->path());
   }
   return Error(Reason::kInternal, "a format without a reader", {.file = path});
 }

@@ -19,9 +19,10 @@
 
 namespace slipway::engine {
 
-enum class CheckpointFormat { kTorchDist, kTorchLegacy, kFsdpDtensor, kTorchDcp, kZarr };
+enum class CheckpointFormat { kTorchDist, kTorchLegacy, kFsdpDtensor, kTorchDcp, kZarr, kHuggingFace };
 
-// "torch_dist", "torch", "fsdp_dtensor", "torch_dcp", "zarr": as Megatron's --ckpt-format has them.
+// "torch_dist", "torch", "fsdp_dtensor", "torch_dcp", "zarr": as Megatron's --ckpt-format has
+// them; "huggingface".
 std::string_view NameOf(CheckpointFormat format);
 
 // One rectangular block of a tensor and where its bytes are.
@@ -65,6 +66,9 @@ struct CheckpointFile {
   std::shared_ptr<const SourceFile> file;
 };
 
+// Deeper ones are refused, so that recursion over a config.json is safe.
+inline constexpr int kMaximumConfigDepth = 64;
+
 struct Checkpoint {
   CheckpointFormat format = CheckpointFormat::kTorchDist;
   std::string path;  // the iteration's directory
@@ -77,6 +81,9 @@ struct Checkpoint {
   // arrays; enums as {"enum": "module.Class", "value": v}; anything else as {"opaque": "module.Class"}. Empty object
   // where there are none.
   std::shared_ptr<const nlohmann::json> arguments;
+  // A Hugging Face directory's config.json, as it is there: a JSON object, nested no deeper than kMaximumConfigDepth.
+  // Empty in other formats.
+  std::string hf_config;
   std::vector<CheckpointFile> files;
   std::vector<StoredTensor> tensors;  // sorted by name
   std::vector<IgnoredEntries> ignored;
@@ -88,7 +95,8 @@ struct ReadOptions {
   std::optional<std::int64_t> iteration;  // instead of the latest
 };
 
-// Reads the metadata of the checkpoint at `path` (a directory with a tracker file, or an iteration's own directory).
+// Reads the metadata of the checkpoint at `path` (a directory with a tracker file, an iteration's own directory, or
+// a Hugging Face directory).
 // Errors: CHECKPOINT_NOT_FOUND, _UNSUPPORTED, _CORRUPT, _UNREADABLE, PICKLE_FORBIDDEN_GLOBAL, LIMIT_EXCEEDED,
 // PATH_OUTSIDE_ROOT; each with file and offset where there is one.
 absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadCheckpoint(const std::string& path, const ReadOptions& options);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "worker/engine/checkpoint/safetensors_directory.h"
 #include "worker/engine/checkpoint/train_state.h"
 
 namespace slipway::engine {
@@ -178,8 +179,13 @@ absl::StatusOr<IterationDirectory> OpenLatest(std::shared_ptr<const SourceDirect
   for (const DirectoryEntry& entry : entries) {
     latest = entry.is_directory ? std::max(latest, IterationOfName(entry.name)) : latest;
   }
+  if (!latest && LooksLikeHuggingFace(entries)) {
+    return IterationDirectory{.root = root, .directory = root};
+  }
   if (!latest) {
-    return NotFound(fmt::format("no checkpoint: neither {} nor iter_* nor the files of an iteration", kTracker),
+    return NotFound(fmt::format("no checkpoint: neither {} nor iter_* nor the files of an iteration or of a Hugging "
+                                "Face directory",
+                                kTracker),
                     root->path());
   }
   return OpenIteration(std::move(root), entries, *latest, "the latest");

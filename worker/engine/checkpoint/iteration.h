@@ -22,8 +22,8 @@ struct IterationDirectory {
 // In this order: `path` if it is an iteration's directory itself (metadata.json, .metadata, mp_rank_0*,
 // run_config.yaml, train_state.pt); NeMo's weights/ or model_weights/ below it; options.iteration;
 // latest_train_state.pt (Megatron-Bridge's, which writes both trackers); latest_checkpointed_iteration.txt (a number,
-// or "release"); the largest iter_*. CHECKPOINT_NOT_FOUND names what was looked for and the iterations that there are;
-// CHECKPOINT_UNSUPPORTED a directory that is several of these at once.
+// or "release"); the largest iter_*; `path` if it is a Hugging Face directory. CHECKPOINT_NOT_FOUND names what was
+// looked for and the iterations that there are; CHECKPOINT_UNSUPPORTED a directory that is several of these at once.
 absl::StatusOr<IterationDirectory> FindIteration(const std::string& path, const ReadOptions& options);
 
 // A checkpoint of which nothing but its place is known yet.

@@ -160,14 +160,14 @@ void ReadYarn(JsonFields& fields, StatedConfiguration& stated) {
   const double factor = fields.Number({"rotary_scaling_factor"}).value_or(1.0);
   if (fields.Flag({"multi_latent_attention"}).value_or(false) && factor != 1.0 &&
       fields.Text({"rope_type"}).value_or("yarn") == "yarn") {
-    stated.yarn = {.factor = factor,
-                   .original_positions =
-                       fields.Number({"original_max_position_embeddings"}).value_or(kYarnOriginalPositions),
-                   .beta_fast = fields.Number({"beta_fast"}).value_or(kYarnBetaFast),
-                   .beta_slow = fields.Number({"beta_slow"}).value_or(kYarnBetaSlow),
-                   .mscale = fields.Number({"mscale"}).value_or(kYarnMscale),
-                   .mscale_all_dim = fields.Number({"mscale_all_dim"}).value_or(kYarnMscaleAllDim),
-                   .truncate = std::nullopt};
+    stated.yarn = {
+        .factor = factor,
+        .original_positions = fields.Number({"original_max_position_embeddings"}).value_or(kYarnOriginalPositions),
+        .beta_fast = fields.Number({"beta_fast"}).value_or(kYarnBetaFast),
+        .beta_slow = fields.Number({"beta_slow"}).value_or(kYarnBetaSlow),
+        .mscale = fields.Number({"mscale"}).value_or(kYarnMscale),
+        .mscale_all_dim = fields.Number({"mscale_all_dim"}).value_or(kYarnMscaleAllDim),
+        .truncate = std::nullopt};
   }
 }
 
@@ -314,8 +314,7 @@ absl::Status ReadLayerKinds(JsonFields& fields, StatedConfiguration& stated) {
       stated.rotary_layers.push_back(is_without ? 0 : 1);
     }
   }
-  const auto experts =
-      stated.experts.count ? Meant(fields.Find({"moe_layer_freq"}), layers, IsFirstOf) : std::nullopt;
+  const auto experts = stated.experts.count ? Meant(fields.Find({"moe_layer_freq"}), layers, IsFirstOf) : std::nullopt;
   const auto linear = Meant(fields.Find({"linear_attention_freq"}), layers, IsNotLastOf);
   if (!experts && (stated.experts.count || !linear)) {
     return absl::OkStatus();

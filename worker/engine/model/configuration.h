@@ -108,7 +108,7 @@ struct ModelConfiguration {
   bool full_qk_norm = false;  // over all heads at once
   bool latent_attention = false;
   bool parallel_attention = false;  // beside the MLP, not before it
-  bool attention_gate = false;  // attention_output_gate: each query head has a gate
+  bool attention_gate = false;      // attention_output_gate: each query head has a gate
   double rotary_base = 10000.0;
   double rotary_percent = 1.0;
   std::string position_embedding = "rope";     // rope, yarn, learned_absolute, none
@@ -119,7 +119,7 @@ struct ModelConfiguration {
   std::optional<double> initializer_range;
   DType parameters_dtype = DType::kBF16;  // params_dtype
 
-  std::vector<LayerKind> layer_kinds;       // one a layer
+  std::vector<LayerKind> layer_kinds;  // one a layer
   // Of the layers inside multi-token-prediction layers, one after the other; prediction_depth of them in each.
   std::vector<LayerKind> prediction_kinds;
   std::int64_t prediction_depth = 1;

@@ -190,8 +190,8 @@ void TensorEvidence::CompleteSizes(StatedConfiguration& stated) const {
     }
     const auto rows = Extent(kQkv, 0);
     const std::int64_t with_gates = 2 * (heads + stated.query_groups.value_or(heads));
-    Fill(stated.attention_gate, std::optional(rows && stated.head_dimension.value_or(0) > 0 &&
-                                              *rows / *stated.head_dimension == with_gates));
+    Fill(stated.attention_gate,
+         std::optional(rows && stated.head_dimension.value_or(0) > 0 && *rows / *stated.head_dimension == with_gates));
     if (rows && stated.head_dimension.value_or(0) > 0 && !*stated.attention_gate) {
       Fill(stated.query_groups, std::optional((*rows / *stated.head_dimension - heads) / 2));
     }

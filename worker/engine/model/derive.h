@@ -1,8 +1,8 @@
 // What the checkpoint's tensors tell about the model, where nothing states it.
 #pragma once
 
-#include <map>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -47,7 +47,7 @@ struct StatedConfiguration {
   std::optional<DType> parameters_dtype;
   std::vector<std::int64_t> rotary_layers;
   std::optional<std::vector<LayerKind>> layer_kinds;
-  bool hybrid = false;  // a pattern gives each layer a mixer or a feed, not both
+  bool hybrid = false;                            // a pattern gives each layer a mixer or a feed, not both
   std::optional<std::int64_t> prediction_layers;  // that are stored: mtp_num_layers
   ExpertsConfiguration experts;
   LatentAttentionConfiguration latent;

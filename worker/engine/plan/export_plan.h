@@ -47,6 +47,15 @@ struct ElementTransform {
   [[nodiscard]] bool IsCopy() const { return !add_one && from == to; }
 };
 
+// One scale for each block of rows x columns of a matrix (smaller at its edges) whose elements are stored as codes: a
+// value is its code times its block's scale, in FP32.
+struct BlockScales {
+  // The scales: of a tensor [ceil(R / rows), ceil(C / columns)] all, for a matrix [R, C].
+  SourceRegion region;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+};
+
 // The elements, as a row-major array of shape `view`, with their axes in another order: axis i of the result is axis
 // order[i] of the view.
 struct AxisPermutation {
@@ -64,6 +73,7 @@ struct OutputTensor {
   std::vector<SourceRegion> regions;
   AxisPermutation permutation;
   ElementTransform transform;
+  std::optional<BlockScales> scales;  // present: the elements are FP8 codes, and the output is a matrix of values
   std::int32_t shard = 0;
   std::int64_t file_offset = 0;  // of the first byte, in the shard's file
   std::int64_t bytes = 0;
@@ -126,7 +136,7 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
 // "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view", "order"} (where there is one), "sources":
-// [{"tensor", "offsets", "sizes"}]}]}], "texts", "sidecars"}.
+// [{"tensor", "offsets", "sizes"}], "scales" (of block scales)}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan);
 
 }  // namespace slipway::engine

@@ -1,5 +1,6 @@
 #include "worker/engine/plan/inspection.h"
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,7 +14,9 @@
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/model/model.h"
+#include "worker/engine/plan/identity_config.h"
 #include "worker/engine/plan/make_plan.h"
+#include "worker/engine/plan/source_quantization.h"
 
 namespace slipway::engine {
 namespace {
@@ -112,8 +115,51 @@ void DescribeFiles(const Checkpoint& checkpoint, ordered_json& description) {
   }
 }
 
+// What a config.json says, in the words of ConfigurationToJson; null where it says nothing.
+ordered_json StatedConfigurationToJson(const ordered_json& config) {
+  const std::array<std::pair<const char*, const char*>, 13> fields = {
+      {{"layers", "num_hidden_layers"},
+       {"hidden_size", "hidden_size"},
+       {"ffn_hidden_size", "intermediate_size"},
+       {"attention_heads", "num_attention_heads"},
+       {"query_groups", "num_key_value_heads"},
+       {"head_dimension", "head_dim"},
+       {"vocabulary_size", "vocab_size"},
+       {"maximum_positions", "max_position_embeddings"},
+       {"activation", "hidden_act"},
+       {"tied_embeddings", "tie_word_embeddings"},
+       {"rotary_base", "rope_theta"},
+       {"sliding_window", "sliding_window"},
+       {"parameters_dtype", config.contains("dtype") ? "dtype" : "torch_dtype"}}};
+  ordered_json described = ordered_json::object();
+  for (const auto& [name, field] : fields) {
+    const auto found = config.find(field);
+    described[name] = found != config.end() && found->is_primitive() ? *found : ordered_json(nullptr);
+  }
+  return described;
+}
+
+absl::Status DescribeHuggingFace(const std::shared_ptr<const Checkpoint>& checkpoint, ordered_json& description) {
+  const ordered_json config = ordered_json::parse(checkpoint->hf_config, nullptr, /*allow_exceptions=*/false);
+  if (config.is_object()) {
+    const StatedFamily family = FamilyOf(config);
+    description["architecture"] = family.architecture;
+    description["model_type"] = family.model_type;
+    description["configuration"] = StatedConfigurationToJson(config);
+    SLIPWAY_ASSIGN_OR_RETURN(const SourceQuantization quantization, QuantizationOf(*checkpoint, config));
+    description["configuration"]["quantization"] =
+        quantization.method.empty() ? ordered_json(nullptr) : ordered_json(quantization.method);
+  }
+  ExportOptions options;
+  options.checkpoint = checkpoint->path;
+  return MakePlanOf(checkpoint, options).status();
+}
+
 // Goes as far towards a plan as it can; the status is why it went no further.
 absl::Status DescribeModel(const std::shared_ptr<const Checkpoint>& checkpoint, ordered_json& description) {
+  if (checkpoint->format == CheckpointFormat::kHuggingFace) {
+    return DescribeHuggingFace(checkpoint, description);
+  }
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
   SLIPWAY_ASSIGN_OR_RETURN(const Model model, LearnModel(*checkpoint, tensors, {.architecture = {}, .hf_config = {}}));
   description["architecture"] = model.architecture->name;
@@ -131,16 +177,18 @@ absl::Status DescribeModel(const std::shared_ptr<const Checkpoint>& checkpoint, 
 absl::StatusOr<ordered_json> Inspect(const InspectOptions& options) {
   SLIPWAY_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> checkpoint,
                            ReadCheckpoint(options.checkpoint, {.iteration = options.iteration}));
-  ordered_json description = {{"path", checkpoint->path},
-                              {"format", NameOf(checkpoint->format)},
-                              {"writer", checkpoint->writer},
-                              {"iteration", checkpoint->iteration},
-                              {"checkpoint_version", OrNull(checkpoint->checkpoint_version)},
-                              {"architecture", nullptr},
-                              {"model_type", nullptr},
-                              {"configuration", ordered_json::object()},
-                              {"parameters", 0},
-                              {"layout", LayoutToJson(checkpoint->layout)}};
+  ordered_json description = {
+      {"path", checkpoint->path},
+      {"format", NameOf(checkpoint->format)},
+      {"writer", checkpoint->writer},
+      {"iteration", checkpoint->format == CheckpointFormat::kHuggingFace ? ordered_json(nullptr)
+                                                                         : ordered_json(checkpoint->iteration)},
+      {"checkpoint_version", OrNull(checkpoint->checkpoint_version)},
+      {"architecture", nullptr},
+      {"model_type", nullptr},
+      {"configuration", ordered_json::object()},
+      {"parameters", 0},
+      {"layout", LayoutToJson(checkpoint->layout)}};
   DescribeTensors(*checkpoint, description);
   DescribeFiles(*checkpoint, description);
   description["problems"] = ordered_json::array();

@@ -16,7 +16,7 @@ struct InspectOptions {
   bool tensors = false;
 };
 
-// {"path", "format", "writer", "iteration", "checkpoint_version", "architecture" (or null), "model_type",
+// {"path", "format", "writer", "iteration" (or null), "checkpoint_version", "architecture" (or null), "model_type",
 // "configuration":
 // {...}, "parameters", "layout": {"tensor_parallel", "pipeline_parallel", ...}, "dtypes": {"BF16": count},
 // "tensor_count", "weight_bytes", "files": {"count", "bytes"}, "ignored": [{"reason", "count", "bytes", "examples"}],

@@ -11,6 +11,7 @@
 #include "common/count_of.h"
 #include "common/error.h"
 #include "worker/engine/plan/export_options.h"
+#include "worker/engine/plan/identity_builder.h"
 #include "worker/engine/plan/plan_builder.h"
 #include "worker/engine/plan/plan_checker.h"
 #include "worker/engine/plan/plan_hash.h"
@@ -23,6 +24,14 @@ namespace {
 
 std::int64_t Elements(std::span<const std::int64_t> shape) { return CheckedVolume(shape).value_or(0); }
 
+std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpoint) {
+  if (!tensor.scales) {
+    return 0;
+  }
+  const SourceRegion& region = tensor.scales->region;
+  return Elements(region.sizes) * InfoOf(checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype).bytes;
+}
+
 // Sums. Each output's size is known to fit, their sum need not.
 absl::Status AddUp(ExportPlan& plan) {
   for (const OutputTensor& tensor : plan.tensors) {
@@ -32,7 +41,7 @@ absl::Status AddUp(ExportPlan& plan) {
     if (!input) {
       return Error(Reason::kLimitExceeded, "the model has more than 2^63 bytes", {.tensor = tensor.name});
     }
-    plan.input_bytes = *input;
+    plan.input_bytes = *input + BytesOfScales(tensor, *plan.checkpoint);
     plan.parameters += elements;
   }
   for (const Shard& shard : plan.shards) {
@@ -72,6 +81,21 @@ void Report(const PlanProgress& progress) {
   if (progress) {
     progress();
   }
+}
+
+// Of a Hugging Face directory: names stay as they are, and no family has to be known.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_ptr<const Checkpoint> checkpoint,
+                                                                   const ExportOptions& options) {
+  auto plan = std::make_shared<ExportPlan>();
+  plan->options = options;
+  plan->checkpoint = std::move(checkpoint);
+  SLIPWAY_RETURN_IF_ERROR(BuildIdentity(*plan));
+  SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
+  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
+  SLIPWAY_RETURN_IF_ERROR(CheckIdentityPlan(*plan));
+  plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
+  HashPlan(*plan);
+  return plan;
 }
 
 }  // namespace
@@ -117,6 +141,9 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                                                              const ExportOptions& options,
                                                              const PlanProgress& progress) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
+  if (checkpoint->format == CheckpointFormat::kHuggingFace) {
+    return MakeIdentityPlan(std::move(checkpoint), options);
+  }
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
   Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(

@@ -18,4 +18,8 @@ namespace slipway::engine {
 // tensor. Time and memory are proportional to the number of regions.
 absl::Status CheckPlan(const ExportPlan& plan, const Model& model);
 
+// The same for a plan that keeps names and shapes (of a Hugging Face directory): 1. is that every stored tensor is
+// produced under its own name with its shape, except scales that another one consumes, and nothing else is.
+absl::Status CheckIdentityPlan(const ExportPlan& plan);
+
 }  // namespace slipway::engine

@@ -29,7 +29,7 @@ class Serializer {
 };
 
 // Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;
 
 std::string OutputHash(const ExportPlan& plan) {
   Serializer out;
@@ -51,6 +51,11 @@ std::string OutputHash(const ExportPlan& plan) {
     }
     out.Text(InfoOf(tensor.transform.from).safetensors_name);
     out.Text(InfoOf(tensor.transform.to).safetensors_name);
+    out.Number(tensor.scales ? 1 : 0);
+    if (tensor.scales) {
+      out.Number(tensor.scales->rows);
+      out.Number(tensor.scales->columns);
+    }
     out.Text(plan.shards[static_cast<std::size_t>(tensor.shard)].file);
     out.Number(tensor.file_offset);
   }
@@ -100,6 +105,9 @@ std::string PlanHash(const ExportPlan& plan) {
     out.Count(tensor.regions.size());
     for (const SourceRegion& region : tensor.regions) {
       AddRegion(region, out);
+    }
+    if (tensor.scales) {
+      AddRegion(tensor.scales->region, out);
     }
   }
   out.Count(plan.unused.size());

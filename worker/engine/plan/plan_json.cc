@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "worker/engine/plan/export_plan.h"
@@ -25,6 +26,10 @@ ordered_json RegionToJson(const SourceRegion& region, const Checkpoint& checkpoi
 // "copy", "cast F32 to BF16", "permute axes, add one", ...
 std::string TransformToText(const OutputTensor& tensor) {
   const ElementTransform& transform = tensor.transform;
+  if (tensor.scales) {
+    return fmt::format("dequantize {} blocks of {} x {} to {}", InfoOf(transform.from).safetensors_name,
+                       tensor.scales->rows, tensor.scales->columns, InfoOf(transform.to).safetensors_name);
+  }
   std::string text;
   const auto add = [&text](const std::string& step) { text += (text.empty() ? "" : ", ") + step; };
   if (!tensor.permutation.IsNone()) {
@@ -55,6 +60,9 @@ ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoi
     json["permutation"] = {{"view", Numbers(tensor.permutation.view)}, {"order", tensor.permutation.order}};
   }
   json["sources"] = std::move(sources);
+  if (tensor.scales) {
+    json["scales"] = RegionToJson(tensor.scales->region, checkpoint);
+  }
   return json;
 }
 

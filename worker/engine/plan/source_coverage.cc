@@ -150,6 +150,22 @@ absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkp
                      {.tensor = output.name});
 }
 
+// A matrix has one scale a block.
+absl::Status CheckScalesOf(const OutputTensor& output) {
+  const BlockScales& scales = *output.scales;
+  bool fits = output.shape.size() == 2 && scales.region.sizes.size() == 2;
+  for (std::size_t axis = 0; fits && axis < 2; ++axis) {
+    const std::int64_t block = axis == 0 ? scales.rows : scales.columns;
+    fits = block > 0 && scales.region.sizes[axis] == output.shape[axis] / block + (output.shape[axis] % block != 0);
+  }
+  return fits
+             ? absl::OkStatus()
+             : Error(Reason::kTensorShapeMismatch,
+                     fmt::format("has shape [{}], its scales [{}] for blocks of {} x {}", fmt::join(output.shape, ", "),
+                                 fmt::join(scales.region.sizes, ", "), scales.rows, scales.columns),
+                     {.tensor = output.name});
+}
+
 absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan) {
   const std::vector<StoredTensor>& stored = plan.checkpoint->tensors;
   std::vector<std::vector<Use>> uses(stored.size());
@@ -165,6 +181,10 @@ absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan
   for (const OutputTensor& output : plan.tensors) {
     for (const SourceRegion& region : output.regions) {
       SLIPWAY_RETURN_IF_ERROR(add(region, output.name));
+    }
+    if (output.scales) {
+      SLIPWAY_RETURN_IF_ERROR(add(output.scales->region, output.name));
+      SLIPWAY_RETURN_IF_ERROR(CheckScalesOf(output));
     }
     SLIPWAY_RETURN_IF_ERROR(CheckRegionsOf(output, *plan.checkpoint));
   }

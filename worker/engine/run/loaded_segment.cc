@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "common/error.h"
-#include "worker/engine/storage/populate.h"
+#include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
 
 namespace slipway::engine {
@@ -65,7 +67,14 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
   }
   for (const TensorPart& part : segment_.parts) {
     first_pieces_.push_back(pieces_.size());
-    const ElementTransform& transform = plan.tensors[static_cast<std::size_t>(part.tensor)].transform;
+    const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
+    if (tensor.scales) {
+      SLIPWAY_RETURN_IF_ERROR(Dequantize(plan, part, free));
+      pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
+      free += part.bytes;
+      continue;
+    }
+    const ElementTransform& transform = tensor.transform;
     const std::byte* const part_begin = free;
     if (part.permuted) {
       SLIPWAY_RETURN_IF_ERROR(LoadPermutedPart(*plan.checkpoint, transform, segment_.permuted[*part.permuted], free));
@@ -87,6 +96,36 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
     }
   }
   first_pieces_.push_back(pieces_.size());
+  return absl::OkStatus();
+}
+
+absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const {
+  if (part.run_count == 0) {
+    return absl::OkStatus();
+  }
+  const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
+  const auto scales_index = static_cast<std::size_t>(tensor.scales->region.tensor);
+  const ScaleBytes scales{.bytes = BytesOf(part.scale_run),
+                          .first = part.first_scale,
+                          .dtype = plan.checkpoint->tensors[scales_index].dtype};
+  const auto output_element = static_cast<std::size_t>(InfoOf(tensor.dtype).bytes);
+  std::int64_t element = part.first_element;
+  for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
+    const std::span<const std::byte> codes = BytesOf(run);
+    const std::size_t bytes = codes.size() * output_element;
+    const std::int64_t bad = DequantizeBlocks(tensor, element, codes, scales, {output, bytes});
+    if (bad >= 0) {
+      const StoredTensor& stored = plan.checkpoint->tensors[static_cast<std::size_t>(tensor.regions.front().tensor)];
+      return Error(Reason::kCheckpointCorrupt,
+                   fmt::format("element {} times its scale is not a finite number in {}", bad,
+                               InfoOf(tensor.dtype).safetensors_name),
+                   {.tensor = stored.name,
+                    .file = plan.checkpoint->files[static_cast<std::size_t>(segment_.runs[run].file)].file->name(),
+                    .offset = segment_.runs[run].position + bad - element});
+    }
+    element += static_cast<std::int64_t>(codes.size());
+    output += bytes;
+  }
   return absl::OkStatus();
 }
 

@@ -26,7 +26,8 @@ namespace slipway::engine {
 class LoadedSegment {
  public:
   // Reads, transforms and gathers. `buffer` has BufferBytes(segment) bytes. Errors as SourceFile::ReadAt, and
-  // CHECKPOINT_CHANGED where a file is not what it was when it was opened.
+  // CHECKPOINT_CHANGED where a file is not what it was when it was opened; CHECKPOINT_CORRUPT for a dequantized value
+  // that is not a finite number.
   static absl::StatusOr<std::unique_ptr<const LoadedSegment>> Load(const ExportPlan& plan, const Shard& shard,
                                                                    Segment segment, BufferPool::Buffer buffer);
   // For its windows, in whole pages, and what does not stay as it was read.
@@ -43,6 +44,7 @@ class LoadedSegment {
       : segment_(std::move(segment)), buffer_(std::move(buffer)), free_(buffer_.begin()) {}
   absl::Status ReadWindows(const Checkpoint& checkpoint);
   absl::Status FillPieces(const ExportPlan& plan, const Shard& shard);
+  absl::Status Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const;
   [[nodiscard]] std::span<const std::byte> BytesOf(std::size_t run) const;
 
   Segment segment_;

@@ -6,6 +6,7 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/run/memory_needs.h"
+#include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
 
 namespace slipway::engine {
@@ -61,6 +62,14 @@ bool AddRun(Segment& segment, const SourceRun& run) {
   return true;
 }
 
+bool CanMake(const ExportPlan& plan, const OutputTensor& tensor) {
+  if (!tensor.scales) {
+    return CanTransform(tensor.transform);
+  }
+  const auto scales = static_cast<std::size_t>(tensor.scales->region.tensor);
+  return CanDequantize(tensor.transform, plan.checkpoint->tensors[scales].dtype);
+}
+
 }  // namespace
 
 SegmentCutter::SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes)
@@ -97,7 +106,7 @@ absl::StatusOr<std::optional<Segment>> SegmentCutter::Next() {
 absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
   const std::int32_t index = shard_.first_tensor + next_tensor_;
   const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(index)];
-  if (next_element_ == 0 && (!CanTransform(tensor.transform) || tensor.file_offset != position_)) {
+  if (next_element_ == 0 && (!CanMake(plan_, tensor) || tensor.file_offset != position_)) {
     return Error(Reason::kInternal, "the plan's tensor cannot be written", {.tensor = tensor.name});
   }
   const std::int64_t output_element = InfoOf(tensor.transform.to).bytes;
@@ -114,10 +123,18 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
       return TakePermutedPart(segment, tensor, *axes, std::max<std::int64_t>(room / output_element, 1));
     }
   }
-  const std::int64_t wanted = std::min(elements - next_element_, std::max<std::int64_t>(room / output_element, 1));
+  std::int64_t wanted = std::min(elements - next_element_, std::max<std::int64_t>(room / output_element, 1));
+  TensorPart part{.tensor = index, .begins = next_element_ == 0, .first_element = next_element_};
+  if (tensor.scales && wanted > 0) {
+    wanted = CountWithinScales(tensor, next_element_, wanted);
+    SLIPWAY_ASSIGN_OR_RETURN(const bool taken, TakeScales(segment, tensor, wanted, part));
+    if (!taken) {
+      return false;
+    }
+  }
+  part.first_run = segment.runs.size();
   scratch_.clear();
   SLIPWAY_RETURN_IF_ERROR(reader_.Read(tensor, next_element_, wanted, kMaximumRuns, scratch_).status());
-  TensorPart part{.tensor = index, .first_run = segment.runs.size(), .begins = next_element_ == 0};
   bool full = false;
   for (const SourceRun& run : scratch_) {
     if (!AddRun(segment, run)) {
@@ -186,6 +203,26 @@ void SegmentCutter::Advance(Segment& segment, const TensorPart& part) {
     next_element_ = 0;
     ++next_tensor_;
   }
+}
+
+absl::StatusOr<bool> SegmentCutter::TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t count,
+                                               TensorPart& part) {
+  if (next_element_ == 0) {
+    scale_tensor_.name = tensor.name;
+    scale_tensor_.regions = {tensor.scales->region};
+    scale_reader_.emplace(*plan_.checkpoint);
+  }
+  const ScaleRange range = ScalesOf(tensor, next_element_, count);
+  scratch_.clear();
+  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t found,
+                           scale_reader_->Read(scale_tensor_, range.first, range.count, 1, scratch_));
+  if (found != range.count) {
+    return Error(Reason::kInternal, "its scales are scattered in the checkpoint", {.tensor = tensor.name});
+  }
+  part.scale_run = segment.runs.size();
+  part.first_scale = range.first;
+  used_files_[static_cast<std::size_t>(scratch_.front().file)] = true;
+  return AddRun(segment, scratch_.front());
 }
 
 }  // namespace slipway::engine

@@ -25,6 +25,10 @@ struct TensorPart {
   bool ends = false;       // with its last
   bool buffered = false;   // goes through a buffer: transformed, or gathered from many short runs, or permuted
   std::optional<std::size_t> permuted = std::nullopt;  // index into Segment::permuted; such a part has no runs
+  // Of tensors with block scales: the part's first element, and the scales that its elements need.
+  std::int64_t first_element = 0;
+  std::size_t scale_run = 0;  // in Segment::runs
+  std::int64_t first_scale = 0;
 };
 
 // A range of one source file that a segment maps.
@@ -39,7 +43,7 @@ struct Segment {
   std::int64_t bytes = 0;
   bool has_header = false;  // the shard's header comes before the parts
   std::vector<TensorPart> parts;
-  std::vector<SourceRun> runs;             // of all parts, in output order
+  std::vector<SourceRun> runs;             // of all parts, in output order; scales before what they scale
   std::vector<std::uint32_t> run_windows;  // index into windows, one a run
   std::vector<WindowRange> windows;
   std::vector<PermutedPart> permuted;
@@ -71,6 +75,8 @@ class SegmentCutter {
                                         std::span<const PermutedAxis> axes, std::int64_t room);
   // After `part` of the current tensor was taken.
   void Advance(Segment& segment, const TensorPart& part);
+  // Takes the scales of `count` elements from next_element_ on; false where the segment is full.
+  absl::StatusOr<bool> TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t count, TensorPart& part);
 
   const ExportPlan& plan_;
   const Shard& shard_;
@@ -78,9 +84,11 @@ class SegmentCutter {
   RegionReader reader_;
   std::vector<bool> used_files_;
   std::vector<SourceRun> scratch_;
-  std::int64_t position_ = 0;      // in the file
-  std::int32_t next_tensor_ = 0;   // of the shard's
-  std::int64_t next_element_ = 0;  // of that tensor
+  OutputTensor scale_tensor_;                 // the scales of the current tensor as an output of their own
+  std::optional<RegionReader> scale_reader_;  // of scale_tensor_
+  std::int64_t position_ = 0;                 // in the file
+  std::int32_t next_tensor_ = 0;              // of the shard's
+  std::int64_t next_element_ = 0;             // of that tensor
 };
 
 }  // namespace slipway::engine

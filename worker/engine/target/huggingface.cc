@@ -22,7 +22,7 @@ using nlohmann::json;
 constexpr std::int64_t kMaximumText = 64 << 20;
 
 // What is taken along, where it is there.
-constexpr std::array<std::string_view, 13> kSidecarNames = {"tokenizer.json",
+constexpr std::array<std::string_view, 17> kSidecarNames = {"tokenizer.json",
                                                             "tokenizer_config.json",
                                                             "special_tokens_map.json",
                                                             "tokenizer.model",
@@ -34,7 +34,11 @@ constexpr std::array<std::string_view, 13> kSidecarNames = {"tokenizer.json",
                                                             "chat_template.json",
                                                             "generation_config.json",
                                                             "preprocessor_config.json",
-                                                            "processor_config.json"};
+                                                            "processor_config.json",
+                                                            "video_preprocessor_config.json",
+                                                            "spiece.model",
+                                                            "sentencepiece.bpe.model",
+                                                            "tekken.json"};
 
 // One of these makes a tokenizer.
 constexpr std::array<std::string_view, 4> kVocabularies = {"tokenizer.json", "tokenizer.model", "vocab.json",
@@ -59,7 +63,7 @@ class FileCollector {
     return absl::OkStatus();
   }
 
-  absl::Status TakeCode(const HfDirectory& directory, bool allowed) {
+  absl::Status TakeCode(const HfDirectory& directory, std::string_view origin, bool allowed) {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::string> names, directory.Files());
     std::int64_t left = 0;
     for (const std::string& name : names) {
@@ -73,7 +77,7 @@ class FileCollector {
     }
     if (left > 0) {
       files_.warnings.push_back(fmt::format(
-          "{} Python file(s) of --hf-config are left out: give --allow-custom-code to take them along", left));
+          "{} Python file(s) of {} are left out: give --allow-custom-code to take them along", left, origin));
     }
     return absl::OkStatus();
   }
@@ -134,7 +138,7 @@ absl::StatusOr<HuggingFaceFiles> MakeHuggingFaceFiles(const Model& model, const 
   if (!options.hf_config.empty()) {
     SLIPWAY_ASSIGN_OR_RETURN(hf_config, HfDirectory::Open(options.hf_config));
     SLIPWAY_RETURN_IF_ERROR(collector.TakeAll(*hf_config));
-    SLIPWAY_RETURN_IF_ERROR(collector.TakeCode(*hf_config, options.allow_custom_code));
+    SLIPWAY_RETURN_IF_ERROR(collector.TakeCode(*hf_config, "--hf-config", options.allow_custom_code));
   }
   SLIPWAY_ASSIGN_OR_RETURN(const std::optional<HfDirectory> tokenizer, TokenizerDirectory(hf_config, checkpoint));
   if (tokenizer) {
@@ -152,6 +156,15 @@ absl::StatusOr<HuggingFaceFiles> MakeHuggingFaceFiles(const Model& model, const 
   }
   std::ranges::sort(files.sidecars, {}, &SidecarFile::path);
   return files;
+}
+
+absl::Status TakeFilesAlong(const HfDirectory& directory, std::string_view origin, bool allow_custom_code,
+                            HuggingFaceFiles& files) {
+  FileCollector collector(files);
+  SLIPWAY_RETURN_IF_ERROR(collector.TakeAll(directory));
+  SLIPWAY_RETURN_IF_ERROR(collector.TakeCode(directory, origin, allow_custom_code));
+  std::ranges::sort(files.sidecars, {}, &SidecarFile::path);
+  return absl::OkStatus();
 }
 
 }  // namespace slipway::engine

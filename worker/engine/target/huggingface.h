@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -9,6 +10,7 @@
 #include "worker/engine/dtype.h"
 #include "worker/engine/model/model.h"
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/target/hf_directory.h"
 
 namespace slipway::engine {
 
@@ -22,5 +24,11 @@ struct HuggingFaceFiles {
 // Megatron saved beside the weights (<iteration>/tokenizer). Errors as HfDirectory.
 absl::StatusOr<HuggingFaceFiles> MakeHuggingFaceFiles(const Model& model, const Checkpoint& checkpoint,
                                                       const ExportOptions& options, DType dtype);
+
+// The files around the weights of `directory` that are taken along: tokenizer, chat template, generation config,
+// processors; with `allow_custom_code` *.py. Fills files.sidecars (sorted) and files.warnings, which name the directory
+// as `origin`. Errors as HfDirectory.
+absl::Status TakeFilesAlong(const HfDirectory& directory, std::string_view origin, bool allow_custom_code,
+                            HuggingFaceFiles& files);
 
 }  // namespace slipway::engine

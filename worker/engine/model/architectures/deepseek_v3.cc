@@ -8,10 +8,10 @@
 namespace slipway::engine {
 namespace {
 
-constexpr auto kFields = ConcatenateFields(kLatentDecoderFields, kSigmoidRouterFields,
-                                           std::to_array<ConfigField>({{"ep_size", Always<1>, true},
-                                                                       {"pretraining_tp", Always<1>, true},
-                                                                       {"rope_interleave", Always<true>, true}}));
+constexpr auto kFields = ConcatenateFields(
+    kLatentDecoderFields, kSigmoidRouterFields,
+    std::to_array<ConfigField>(
+        {{"ep_size", Always<1>, true}, {"pretraining_tp", Always<1>, true}, {"rope_interleave", Always<true>, true}}));
 
 int Fit(const ModelConfiguration& c) { return IsLatentDecoder(c) && RoutesBySigmoid(c) ? 3 : 0; }
 

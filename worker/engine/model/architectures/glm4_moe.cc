@@ -10,16 +10,16 @@ namespace {
 
 constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkvBiasRules, kQkNormRules, kSharedExpertsMlpRules);
 
-constexpr auto kFields =
-    ConcatenateFields(kBareDecoderFields, kSharedExpertsFields,
-                      std::to_array<ConfigField>({{"attention_bias", Member<&ModelConfiguration::qkv_bias>},
-                                                  {"head_dim", Member<&ModelConfiguration::head_dimension>},
-                                                  {"norm_topk_prob", NormalizedSigmoids},
-                                                  {"num_key_value_heads", Member<&ModelConfiguration::query_groups>},
-                                                  {"partial_rotary_factor", Member<&ModelConfiguration::rotary_percent>},
-                                                  {"rope_parameters", PartialRope},
-                                                  {"rope_scaling", RopeScaling},
-                                                  {"use_qk_norm", Member<&ModelConfiguration::qk_norm>}}));
+constexpr auto kFields = ConcatenateFields(
+    kBareDecoderFields, kSharedExpertsFields,
+    std::to_array<ConfigField>({{"attention_bias", Member<&ModelConfiguration::qkv_bias>},
+                                {"head_dim", Member<&ModelConfiguration::head_dimension>},
+                                {"norm_topk_prob", NormalizedSigmoids},
+                                {"num_key_value_heads", Member<&ModelConfiguration::query_groups>},
+                                {"partial_rotary_factor", Member<&ModelConfiguration::rotary_percent>},
+                                {"rope_parameters", PartialRope},
+                                {"rope_scaling", RopeScaling},
+                                {"use_qk_norm", Member<&ModelConfiguration::qk_norm>}}));
 
 int Fit(const ModelConfiguration& c) {
   return IsSharedExpertsDecoder(c) && !c.latent_attention && c.position_embedding == "rope" && RoutesBySigmoid(c) ? 3

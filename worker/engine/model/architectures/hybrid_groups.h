@@ -10,6 +10,8 @@ namespace slipway::engine {
 
 namespace extents {
 
+inline constexpr Extent kDeltaValueHeads = [](const Configuration& c) {
+  return c.linear_attention.value_heads.value_or(0);
 };
 inline constexpr Extent kDeltaValueDimension = [](const Configuration& c) {
   return c.linear_attention.value_dimension.value_or(0);

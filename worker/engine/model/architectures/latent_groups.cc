@@ -74,9 +74,7 @@ std::optional<json> SigmoidChoice(const ModelConfiguration& c) {
   return json(HasExpertBias(c) ? "noaux_tc" : "greedy");
 }
 
-std::optional<json> NormalizedSigmoids(const ModelConfiguration& c) {
-  return json(c.experts.active.value_or(2) > 1);
-}
+std::optional<json> NormalizedSigmoids(const ModelConfiguration& c) { return json(c.experts.active.value_or(2) > 1); }
 
 std::optional<json> PredictionLayers(const ModelConfiguration& c) { return json(c.prediction_kinds.size()); }
 

@@ -32,8 +32,8 @@ constexpr auto kFields =
                                                 }));
 
 int Fit(const ModelConfiguration& c) {
-  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias && !c.experts.pre_softmax.value_or(false) &&
-                 !c.experts.shared_ffn_hidden_size
+  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && !c.qk_norm && !c.qkv_bias && !c.linear_bias &&
+                 !c.experts.pre_softmax.value_or(false) && !c.experts.shared_ffn_hidden_size
              ? 2
              : 0;
 }

@@ -16,7 +16,9 @@ constexpr auto kFields = ConcatenateFields(
          {"shared_expert_intermediate_size", Experts<&ExpertsConfiguration::shared_ffn_hidden_size>}}));
 
 int Fit(const ModelConfiguration& c) {
-  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && !c.qk_norm && !c.linear_bias && c.experts.shared_ffn_hidden_size ? 3 : 0;
+  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && !c.qk_norm && !c.linear_bias && c.experts.shared_ffn_hidden_size
+             ? 3
+             : 0;
 }
 
 }  // namespace

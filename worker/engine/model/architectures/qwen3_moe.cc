@@ -16,9 +16,8 @@ constexpr auto kFields =
                                                   {"num_local_experts", Experts<&ExpertsConfiguration::count>}}));
 
 int Fit(const ModelConfiguration& c) {
-  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && c.qk_norm && !c.full_qk_norm && !c.qkv_bias &&
-                 !c.linear_bias && !c.sliding_window &&
-                 !c.experts.shared_ffn_hidden_size
+  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && c.qk_norm && !c.full_qk_norm && !c.qkv_bias && !c.linear_bias &&
+                 !c.sliding_window && !c.experts.shared_ffn_hidden_size
              ? 4
              : 0;
 }

@@ -1,5 +1,5 @@
-// The checking reader. The JSON is read as a stream of events, so that a repeated name is seen and nothing is built
-// from what is not expected.
+#include "worker/engine/checkpoint/safetensors_header.h"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -16,7 +16,6 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
-#include "worker/engine/write/safetensors.h"
 
 namespace slipway::engine {
 namespace {
@@ -28,7 +27,11 @@ static_assert(std::endian::native == std::endian::little);
 constexpr std::size_t kLengthBytes = 8;
 constexpr std::size_t kMaximumRank = 16;
 constexpr std::size_t kMaximumName = 4096;
+constexpr std::size_t kLongestDType = 16;
 
+// The JSON is read as a stream of events, so that a repeated name is seen and nothing is built
+// from what is not expected.
+//
 // Where in the object a value stands:
 //   depth 1: a name's value begins       depth 2: inside an entry, or inside "__metadata__"
 //   depth 3: inside "shape" or "data_offsets"
@@ -125,7 +128,7 @@ class HeaderEvents final : public nlohmann::json_sax<json> {
     }
     const auto dtype = DTypeFromSafetensorsName(value);
     if (!dtype) {
-      return Fail("has an unknown dtype");
+      return Fail(fmt::format("has the dtype {}, which is not read", value.substr(0, kLongestDType)));
     }
     entry_.dtype = *dtype;
     return true;
