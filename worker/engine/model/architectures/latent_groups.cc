@@ -76,7 +76,7 @@ std::optional<json> SigmoidChoice(const ModelConfiguration& c) {
 
 std::optional<json> NormalizedSigmoids(const ModelConfiguration& c) { return json(c.experts.active.value_or(2) > 1); }
 
-std::optional<json> PredictionLayers(const ModelConfiguration& c) { return json(c.prediction_kinds.size()); }
+std::optional<json> NextTokenLayers(const ModelConfiguration& c) { return json(c.prediction_kinds.size()); }
 
 std::optional<json> LatentRopeScaling(const ModelConfiguration& c) {
   const YarnConfiguration& yarn = c.yarn;

@@ -87,7 +87,7 @@ std::optional<nlohmann::json> ScoreFunction(const ModelConfiguration& configurat
 std::optional<nlohmann::json> SigmoidChoice(const ModelConfiguration& configuration);
 // Whether the weights of the chosen experts are normalized: where there are several.
 std::optional<nlohmann::json> NormalizedSigmoids(const ModelConfiguration& configuration);
-std::optional<nlohmann::json> PredictionLayers(const ModelConfiguration& configuration);
+std::optional<nlohmann::json> NextTokenLayers(const ModelConfiguration& configuration);
 // rope_scaling of latent attention: YaRN or null.
 std::optional<nlohmann::json> LatentRopeScaling(const ModelConfiguration& configuration);
 
@@ -126,7 +126,7 @@ inline constexpr std::array kSharedExpertsFields = std::to_array<ConfigField>({
     {"n_routed_experts", Experts<&ExpertsConfiguration::count>},
     {"n_shared_experts", SharedExperts},
     {"num_experts_per_tok", Experts<&ExpertsConfiguration::active>},
-    {"num_nextn_predict_layers", PredictionLayers},
+    {"num_nextn_predict_layers", NextTokenLayers},
     {"output_router_logits", Always<false>, true},
     {"routed_scaling_factor", ExpertScaling},
     {"topk_group", ActiveExpertGroups},
