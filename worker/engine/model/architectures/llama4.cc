@@ -67,14 +67,15 @@ std::int64_t ExpertStep(const ModelConfiguration& c) {
 std::optional<nlohmann::json> StepOfExperts(const ModelConfiguration& c) { return ExpertStep(c); }
 
 // 1 where a layer has rotary positions.
-std::optional<nlohmann::json> RotaryLayers(const ModelConfiguration& c) {
-  return c.rotary_layers.empty() ? nlohmann::json(std::vector<int>(c.layer_kinds.size(), 1))
-                                 : nlohmann::json(c.rotary_layers);
+std::vector<std::int64_t> HasRope(const ModelConfiguration& c) {
+  return c.rotary_layers.empty() ? std::vector<std::int64_t>(c.layer_kinds.size(), 1) : c.rotary_layers;
 }
+
+std::optional<nlohmann::json> RotaryLayers(const ModelConfiguration& c) { return HasRope(c); }
 
 std::optional<nlohmann::json> AttentionTypes(const ModelConfiguration& c) {
   nlohmann::json types = nlohmann::json::array();
-  for (const nlohmann::json& has_rope : *RotaryLayers(c)) {
+  for (const std::int64_t has_rope : HasRope(c)) {
     types.push_back(has_rope == 1 ? "chunked_attention" : "full_attention");
   }
   return types;
