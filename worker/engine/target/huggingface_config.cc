@@ -43,9 +43,6 @@ json RopeOf(const json& config) {
     rope["rope_type"] = *type;
     rope.erase("type");
   }
-  if (const auto part = rope.find("partial_rotary_factor"); part != rope.end() && *part == 1.0) {
-    rope.erase(part);
-  }
   rope.emplace("rope_type", "default");
   return rope;
 }
@@ -86,7 +83,10 @@ class UsersConfig {
       return;
     }
     const json ours = RopeOf(generated);
-    const json theirs = RopeOf(config_);
+    json theirs = RopeOf(config_);
+    if (!ours.contains("partial_rotary_factor") && theirs.value("partial_rotary_factor", json()) == 1.0) {
+      theirs.erase("partial_rotary_factor");  // what the family has anyway
+    }
     const std::string type = Text(theirs["rope_type"]);
     const bool can_state = type == R"("default")" || type == R"("linear")" || type == R"("llama3")";
     if (SameRope(ours, theirs) || (!can_state && ours["rope_type"] == "default")) {

@@ -20,10 +20,10 @@ inline constexpr TargetRule kKeyValueRankNorm[] = {{"self_attn.kv_a_layernorm.we
 inline constexpr TargetRule kKeyValueUp[] = {{"self_attn.kv_b_proj.weight", {kLatentKeyValueRows, kKeyValueRank}}};
 inline constexpr TargetRule kLatentOutput[] = {{"self_attn.o_proj.weight", {kHidden, kLatentValueRows}}};
 
-inline constexpr TargetRule kPredictionEmbeddingNorm[] = {{"enorm.weight", {kHidden}}};
-inline constexpr TargetRule kPredictionHiddenNorm[] = {{"hnorm.weight", {kHidden}}};
-inline constexpr TargetRule kPredictionProjection[] = {{"eh_proj.weight", {kHidden, kTwiceHidden}}};
-inline constexpr TargetRule kPredictionNorm[] = {{"shared_head.norm.weight", {kHidden}}};
+inline constexpr TargetRule kNextEmbeddingNorm[] = {{"enorm.weight", {kHidden}}};
+inline constexpr TargetRule kNextHiddenNorm[] = {{"hnorm.weight", {kHidden}}};
+inline constexpr TargetRule kNextProjection[] = {{"eh_proj.weight", {kHidden, kTwiceHidden}}};
+inline constexpr TargetRule kNextNorm[] = {{"shared_head.norm.weight", {kHidden}}};
 
 }  // namespace targets
 
@@ -49,10 +49,10 @@ inline constexpr auto kLatentLayerRules = Concatenate(kLatentAttentionRules, kSh
 
 // Around the layer inside a prediction layer. Embeddings and head are the model's own.
 inline constexpr std::array kPredictionRules = std::to_array<TensorRule>({
-    {"enorm.weight", targets::kPredictionEmbeddingNorm, Transform::kNorm},
-    {"hnorm.weight", targets::kPredictionHiddenNorm, Transform::kNorm},
-    {"eh_proj.weight", targets::kPredictionProjection},
-    {"final_layernorm.weight", targets::kPredictionNorm, Transform::kNorm},
+    {"enorm.weight", targets::kNextEmbeddingNorm, Transform::kNorm},
+    {"hnorm.weight", targets::kNextHiddenNorm, Transform::kNorm},
+    {"eh_proj.weight", targets::kNextProjection},
+    {"final_layernorm.weight", targets::kNextNorm, Transform::kNorm},
 });
 
 // A decoder whose prediction layers are counted on from its own.

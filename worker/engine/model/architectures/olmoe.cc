@@ -31,8 +31,10 @@ constexpr auto kFields =
                                                 }));
 
 int Fit(const ModelConfiguration& c) {
-  return IsExpertsDecoder(c) && c.qk_norm && c.full_qk_norm && !c.qkv_bias && !c.linear_bias && !c.sliding_window ? 5
-                                                                                                                  : 0;
+  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && c.qk_norm && c.full_qk_norm && !c.qkv_bias && !c.linear_bias &&
+                 !c.sliding_window
+             ? 5
+             : 0;
 }
 
 }  // namespace
