@@ -17,6 +17,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,8 @@ import time
 from pathlib import Path
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14
-MARGIN = 1 << 30  # of free memory that is left alone
+HOLD_SECONDS = 10  # until held memory is touched
+MARGIN = 256 << 20  # of free memory that is left alone
 BUILD = Path(__file__).resolve().parents[2] / "build"
 
 
@@ -44,14 +46,24 @@ def measure(command, shell=False):
     return seconds, cpu, usage.ru_maxrss * 1024
 
 
-def touch_free_memory(wanted):
-    """Makes free memory, `wanted` bytes of it where there is so much, real memory of the machine."""
-    free = next(int(line.split()[1]) * 1024 for line in open("/proc/meminfo") if line.startswith("MemFree"))
-    length = min(wanted, free - MARGIN) // mmap.PAGESIZE * mmap.PAGESIZE
-    if length > 0:
-        with mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-            memory.madvise(mmap.MADV_HUGEPAGE)
-            memory.madvise(MADV_POPULATE_WRITE)
+def free_memory():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/meminfo") if line.startswith("MemFree"))
+
+
+def take_memory(length, hold):
+    """Takes that much memory and touches it, in a process of its own; with `hold`, which lives as long as this one."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        memory = mmap.mmap(-1, max(length, mmap.PAGESIZE), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory.madvise(MADV_POPULATE_WRITE)
+        while hold and os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+    if not hold:
+        os.waitpid(child, 0)
+    return child
 
 
 def size_of(directory):
@@ -112,15 +124,19 @@ def main():
     warm(source)
     names = list(commands)
     bytes_written = size_of(source)
+    # What is free beyond the need is kept out of the way: touching it again and again would take long.
+    held = take_memory(free_memory() - 2 * bytes_written, hold=True)
+    time.sleep(HOLD_SECONDS)
     for run in range(arguments.runs):
         for name in names[run % len(names):] + names[:run % len(names)]:
             if name == "Python peer" and run >= arguments.peer_runs:
                 continue
             remove(output)
             subprocess.run(["sync"], check=True)
-            touch_free_memory(bytes_written + MARGIN)
+            take_memory(free_memory() - MARGIN, hold=False)
             results[name].append(measure(commands[name], shell=isinstance(commands[name], str)))
             print(f"run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
+    os.kill(held, signal.SIGKILL)
     remove(output)
     remove(source)
 

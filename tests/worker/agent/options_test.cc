@@ -54,9 +54,15 @@ TEST(WorkerOptions, ValuesThatMakeNoSenseAreWrongUsage) {
   EXPECT_EQ(Parse({"--server", "s", "--threads", "0"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--slots", "-1"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--device", "tpu"}).exit, ExitStatus::kUsage);
+  EXPECT_EQ(Parse({"--server", "s", "--durability", "perhaps"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--no-such-flag"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--help"}).exit, ExitStatus::kDone);
   EXPECT_EQ(Parse({"--version"}).exit, ExitStatus::kDone);
+}
+
+TEST(WorkerOptions, WorkIsDurableUnlessToldOtherwise) {
+  EXPECT_EQ(Parse({"--server", "s"}).options.durability, Durability::kDurable);
+  EXPECT_EQ(Parse({"--server", "s", "--durability", "page-cache"}).options.durability, Durability::kPageCache);
 }
 
 TEST(WorkerOptions, AConfigFileSetsWhatFlagsDoNot) {
