@@ -7,7 +7,7 @@
 
 namespace slipway::engine {
 
-// A shard's file is written in segments of at most this many bytes.
+// A shard's file is written in segments of at most this many bytes; three times as many where axes are permuted.
 inline constexpr std::int64_t kSegmentBytes = std::int64_t{4} << 20;
 
 // Most that one segment maps of its sources: two bytes read for one written, and the pages at the ends of windows.

@@ -44,6 +44,7 @@ class Cutter {
     std::ranges::sort(part_.rows, {}, [](const PermutedRows& rows) {
       return std::tuple(rows.source.file, rows.source.position, rows.output);
     });
+    part_.rows.shrink_to_fit();  // what is counted is what there is
     return std::move(part_);
   }
 

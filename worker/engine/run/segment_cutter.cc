@@ -18,6 +18,10 @@ constexpr std::int64_t kMaximumGap = 64 << 10;     // read over rather than mapp
 constexpr std::int64_t kShortestDirectRun = 1024;  // on average; shorter runs are gathered in a buffer
 constexpr std::int64_t kPage = 4096;
 
+// A part whose axes are permuted may be as large as so many segments, for it maps little at a time.
+constexpr std::int64_t kPermutedSegments = 3;
+static_assert(kPermutedSegments * kSegmentBytes + kPermutationMemory <= kMaximumSegmentMemory);
+
 std::int64_t MappedBytes(const WindowRange& window) {
   return (window.end + kPage - 1) / kPage * kPage - window.begin / kPage * kPage;
 }
@@ -160,15 +164,17 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
 absl::StatusOr<bool> SegmentCutter::TakePermutedPart(Segment& segment, const OutputTensor& tensor,
                                                      std::span<const PermutedAxis> axes, std::int64_t room) {
   const std::int64_t element_bytes = InfoOf(tensor.transform.to).bytes;
-  const std::int64_t whole = std::max<std::int64_t>(segment_bytes_ / element_bytes, 1);
   const bool fresh = segment.parts.empty();
   const std::int64_t more_memory = segment.permuted.empty() ? kPermutationMemory : 0;
-  PermutedBox box = LargestBox(axes, next_element_, room);
-  // Slices that an empty segment takes whole are not cut to fill this one: their elements lie far apart in the files.
-  if (!fresh && (box.unit < LargestBox(axes, next_element_, whole).unit ||
+  // The elements of one part lie far apart in the files, which are gone through once a part: what does not fit into
+  // this segment as a whole gets one of its own, and that may be larger.
+  if (!fresh && (tensor.bytes / element_bytes - next_element_ > room ||
                  segment.window_bytes + more_memory > kMaximumSegmentWindows)) {
     return false;
   }
+  PermutedBox box =
+      LargestBox(axes, next_element_,
+                 fresh ? std::max<std::int64_t>(kPermutedSegments * segment_bytes_ / element_bytes, 1) : room);
   SLIPWAY_ASSIGN_OR_RETURN(auto cut, CutPermutedPart(reader_, tensor, box));
   while (fresh && !cut) {
     box = LargestBox(axes, next_element_, std::max<std::int64_t>(box.elements / 2, 1));

@@ -58,7 +58,8 @@ struct Segment {
 class SegmentCutter {
  public:
   // Segments have at most `segment_bytes` bytes (or one element; the header comes on top), which must not exceed
-  // kSegmentBytes.
+  // kSegmentBytes; those of outputs whose axes are permuted three times as many. memory() never exceeds
+  // kMaximumSegmentMemory.
   SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes);
 
   // The next segment, or nullopt after the last. Errors as RegionReader.

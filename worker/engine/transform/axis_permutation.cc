@@ -50,7 +50,6 @@ PermutedBox LargestBox(std::span<const PermutedAxis> axes, std::int64_t first, s
     if (!cut && rest == 0 && axis.output_stride <= maximum) {
       cut = true;
       axis.size = std::min(axis.size - index, maximum / axis.output_stride);
-      box.unit = axis.output_stride;
       box.elements = axis.size * axis.output_stride;
     } else if (!cut) {
       continue;

@@ -26,7 +26,6 @@ struct PermutedAxis {
 // Elements of the output that follow each other and are a box of the view.
 struct PermutedBox {
   std::int64_t elements = 1;
-  std::int64_t unit = 1;        // it is whole slices of so many elements
   std::int64_t view_first = 0;  // where its first element is in the view
   PermutedAxis columns;         // contiguous in the view (view_stride 1), or of one index
   PermutedAxis rows;

@@ -97,7 +97,7 @@ class Export {
         return bytes;
       }
       EXPECT_LE((*segment)->memory(), budget.total());
-      EXPECT_LE((*segment)->bytes, std::max<std::int64_t>(segment_bytes, InfoOf(output().transform.to).bytes));
+      EXPECT_LE((*segment)->bytes, std::max<std::int64_t>(3 * segment_bytes, InfoOf(output().transform.to).bytes));
       auto grant = budget.Acquire((*segment)->memory());
       const auto loaded = LoadedSegment::Load(plan_, plan_.shards[0], **std::move(segment), std::move(grant));
       EXPECT_TRUE(loaded.ok()) << Describe(loaded.status());
@@ -278,9 +278,9 @@ TEST(PermutedPart, WhatIsReadInTooManyPlacesForOneSegmentIsCutSmaller) {
   EXPECT_GT(made.segments, 1);
 }
 
-TEST(PermutedPart, ATensorLargerThanASegmentAndItsWindowsIsReadInRowsOfManyColumns) {
+TEST(PermutedPart, ATensorLargerThanTheMemoryOfASegmentIsReadInRowsOfManyColumns) {
   Export made;
-  constexpr std::int64_t kRows = 2000;
+  constexpr std::int64_t kRows = 4000;
   constexpr std::int64_t kColumns = 3000;
   made.Store({kRows, kColumns}, 0);
   made.Permute({.view = {kRows, kColumns}, .order = {1, 0}});
@@ -293,7 +293,7 @@ TEST(PermutedPart, ATensorLargerThanASegmentAndItsWindowsIsReadInRowsOfManyColum
   // Not EXPECT_EQ, which would print them.
   EXPECT_TRUE(made.Write(kSegmentBytes) ==
               std::string(reinterpret_cast<const char*>(expected.data()), expected.size() * sizeof(Element)));
-  EXPECT_EQ(made.segments, 3);
+  EXPECT_EQ(made.segments, 2);  // 24 MB
 }
 
 TEST(PermutedPart, AnEmptyTensorHasNoBytes) {
