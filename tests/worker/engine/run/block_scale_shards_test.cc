@@ -14,6 +14,7 @@
 #include "tests/support/safetensors_writer.h"
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
+#include "worker/engine/run/staging.h"
 
 namespace slipway::engine {
 namespace {

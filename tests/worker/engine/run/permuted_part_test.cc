@@ -18,6 +18,7 @@
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/segment_cutter.h"
 #include "worker/engine/run/shard_writer.h"
+#include "worker/engine/run/staging.h"
 
 namespace slipway::engine {
 namespace {
@@ -88,6 +89,7 @@ class Export {
   std::string Write(std::int64_t segment_bytes) {
     SegmentCutter cutter(plan_, 0, segment_bytes);
     MemoryBudget budget(MinimumMemoryBudget(plan_));
+    BufferPool buffers(budget);
     std::string bytes;
     segments = 0;
     while (true) {
@@ -98,8 +100,8 @@ class Export {
       }
       EXPECT_LE((*segment)->memory(), budget.total());
       EXPECT_LE((*segment)->bytes, std::max<std::int64_t>(3 * segment_bytes, InfoOf(output().transform.to).bytes));
-      auto grant = budget.Acquire((*segment)->memory());
-      const auto loaded = LoadedSegment::Load(plan_, plan_.shards[0], **std::move(segment), std::move(grant));
+      auto buffer = buffers.Take(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
+      const auto loaded = LoadedSegment::Load(plan_, plan_.shards[0], **std::move(segment), std::move(buffer));
       EXPECT_TRUE(loaded.ok()) << Describe(loaded.status());
       for (const iovec& piece : (*loaded)->pieces()) {
         bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
@@ -329,10 +331,9 @@ TEST(PermutedPart, AnyPermutationOfAnythingIsWhatItsDefinitionSays) {
     const auto staging = PrepareStaging(*made.plan, directory / "out", false, PosixFileSystem());
     ASSERT_TRUE(staging.ok()) << Describe(staging.status());
     for (const std::int64_t segment : {std::int64_t{100}, std::int64_t{2000} + seed % 77, kSegmentBytes}) {
-      const RunResources resources{.files = &PosixFileSystem(),
+      const RunResources resources{.files = &PosixFileSystem(Durability::kPageCache),
                                    .memory = &memory,
                                    .threads = 1 + static_cast<int>(seed % 3),
-                                   .durability = Durability::kPageCache,
                                    .segment_bytes = segment};
       const auto result = WriteShard(*made.plan, 0, *staging, std::to_string(segment), resources, {});
       ASSERT_TRUE(result.ok()) << Describe(result.status());
