@@ -63,7 +63,7 @@ std::shared_ptr<ExportPlan> PlanOf(const std::string& directory, std::int64_t ex
 double Seconds(ExportPlan& plan, const std::string& directory, int threads) {
   MemoryBudget memory(std::int64_t{256} << 20);
   const RunResources resources{
-      .files = &PosixFileSystem(), .memory = &memory, .threads = threads, .durability = Durability::kPageCache};
+      .files = &PosixFileSystem(Durability::kPageCache), .memory = &memory, .threads = threads};
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
     const std::string staging = Value(PrepareStaging(plan, directory + "/out", false, PosixFileSystem()));
