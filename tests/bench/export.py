@@ -9,7 +9,7 @@ copies. In each of the runs, one after the other and in another order every time
 given (a shell command with {checkpoint} and {output} in it). Everything is read once before, so the page cache is warm;
 what a run wrote is removed, dirty pages are flushed, and free memory is touched, outside the measured time and before
 every command alike. Touched, because a virtual machine that reports free memory to its host pays for every page that it
-takes anew, about a second a gigabyte, and which command happens to pay is chance. Prints a Markdown table of medians.
+takes anew, about a second a gigabyte: that would measure the host. What it hides is in RESULTS.md. Prints a Markdown table of medians.
 """
 import argparse
 import mmap

@@ -2,8 +2,8 @@
 //
 // They are read into buffers that are used again and again, not mapped. That is one copy more than mapping, out of the
 // page cache into memory that the processor's cache holds, and still quicker: mapping and unmapping 4 MiB costs a
-// thousand page table entries and interrupts the other threads. Measured on a virtual machine, mapping took a quarter
-// more time than reading, alone, and twice as much beside other threads. And a file that shrinks is an error of a call.
+// thousand page table entries and interrupts the other threads. Measured on a virtual machine with one thread, copying
+// 1.5 GB took 0.25 s by reading and 0.30 to 0.48 s by mapping. And a file that shrinks is an error of a call.
 #pragma once
 
 #include <cstddef>
