@@ -89,7 +89,7 @@ def config_differences(directory, golden):
     theirs = one_spelling(json.loads((Path(golden) / "config.json").read_text()))
     # What transformers assumes where these families' config.json says nothing.
     assumed = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True, "sliding_window": None,
-               "use_sliding_window": False, "hidden_act": "silu", "max_window_layers": 28}
+               "use_sliding_window": False, "hidden_act": "silu", "max_window_layers": 28, "no_rope_layer_interval": 4}
     result = []
     for key, value in theirs.items():
         if key in NOT_THE_MODEL or value is None:

@@ -157,9 +157,39 @@ def missing_norm(metadata):
     del metadata.tensors[NORM]
 
 
+def without(*names):
+    """The tensors are gone from the index."""
+    def change(metadata):
+        for name in names:
+            metadata.remove_entry(name)
+            del metadata.tensors[name]
+    return edit_metadata(change)
+
+
+def twin_of(name, twin):
+    """The same storage under another name besides."""
+    import copy
+
+    def change(metadata):
+        metadata.tensors[twin] = copy.deepcopy(metadata.tensors[name])
+        for key, value in list(metadata.storage.items()):
+            if key.state["fqn"] == name:
+                other = StandIn.__new__(type(key))
+                other.state = {**key.state, "fqn": twin}
+                metadata.storage[other] = value
+    return edit_metadata(change)
+
+
 def same(value):
     return value
 
+
+QWEN3_NEXT = "derived_qwen3_next"
+NEMOTRON_H = "derived_nemotron_h_latent"
+LLAMA4 = "derived_llama4"
+MISSING = ("TENSOR_MISSING",)
+LAYER = "decoder.layers.1."
+INNER = "mtp.layers.0.mtp_model_layer.layers.1."
 
 LEGACY_FILE = "mp_rank_01_001/model_optim_rng.pt"
 FSDP_EMBEDDING = "model.module." + EMBEDDING
@@ -221,6 +251,28 @@ CASES = [
          ("PATH_OUTSIDE_ROOT",), ("__1_0.distcp",)),
     Case("unknown tensor", DIST, edit_metadata(unknown_tensor), ("TENSOR_UNKNOWN",), ("mystery_projection",)),
     Case("missing norm", DIST, edit_metadata(missing_norm), ("TENSOR_MISSING",), ("norm",)),
+    Case("delta net's decay missing", QWEN3_NEXT, without(LAYER + "self_attention.A_log"), MISSING, ("A_log",)),
+    Case("part of in_proj missing", QWEN3_NEXT, without(LAYER + "self_attention.in_proj.weight.beta"), MISSING,
+         ("in_proj.weight.beta",)),
+    Case("layer without a feed", QWEN3_NEXT, without(*(LAYER + "mlp." + name for name in (
+        "router.weight", "experts.experts.linear_fc1.weight", "experts.experts.linear_fc2.weight",
+        "shared_experts.linear_fc1.weight", "shared_experts.linear_fc2.weight", "shared_experts.gate_weight"))),
+         MISSING, (LAYER + "mlp",)),
+    Case("prediction layer's expert missing", QWEN3_NEXT,
+         without("mtp.layers.0.transformer_layer.mlp.experts.experts.2.linear_fc2.weight"), MISSING,
+         ("experts.2.linear_fc2",)),
+    Case("output norm doubled", QWEN3_NEXT,
+         twin_of("decoder.layers.0.self_attention.out_norm.weight", "decoder.layers.3.self_attention.out_norm.weight"),
+         ("TENSOR_UNKNOWN",), ("decoder.layers.3.self_attention.out_norm.weight",)),
+    Case("norm under two names", NEMOTRON_H,
+         twin_of("decoder.layers.0.mixer.in_proj.layer_norm_weight", "decoder.layers.0.norm.weight"),
+         ("TENSOR_DUPLICATED",), ("decoder.layers.0",)),
+    Case("Mamba's skip missing", NEMOTRON_H, without("decoder.layers.4.mixer.D"), MISSING, ("mixer.D",)),
+    Case("layer in a prediction layer without experts", NEMOTRON_H, without(
+        *(INNER + "mlp." + name for name in ("experts.experts.linear_fc1.weight", "experts.experts.linear_fc2.weight"))),
+         MISSING, ("experts",)),
+    Case("shared expert missing", LLAMA4, without(LAYER + "mlp.shared_experts.linear_fc2.weight"), MISSING,
+         ("shared_experts.linear_fc2",)),
     Case("os.system in .metadata", DIST, write(".metadata", OS_SYSTEM), FORBIDDEN, ("os", "system", ".metadata")),
     Case("eval in .metadata", DIST, write(".metadata", BUILTIN_EVAL), FORBIDDEN, ("eval",)),
     Case("getattr chain in .metadata", DIST, write(".metadata", GETATTR_CHAIN), FORBIDDEN, ("getattr",)),

@@ -23,7 +23,11 @@ PATIENCE = float(os.environ.get("SLIPWAY_PATIENCE", "1"))
 DONE, FAILED, USAGE, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 # What a checkpoint does not tell about its model.
-EXTRA_OPTIONS = {"mistral_tp1_pp1_fp16_torch_dist": ["--architecture", "MistralForCausalLM"]}
+EXTRA_OPTIONS = {
+    "mistral_tp1_pp1_fp16_torch_dist": ["--architecture", "MistralForCausalLM"],
+    "derived_qwen3_5_moe": ["--architecture", "Qwen3_5MoeForCausalLM"],
+    "derived_nemotron_h_latent": ["--hf-config", CHECKPOINTS / "derived_nemotron_h_latent" / "golden_hf"],
+}
 
 
 def fixtures():

@@ -6,26 +6,26 @@ from transformers import (Qwen3_5ForCausalLM, Qwen3_5MoeForCausalLM, Qwen3_5MoeT
 from .layers import finish, move, move_experts, move_gated_mlp
 
 SIZES = dict(
-    vocab_size=96, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+    vocab_size=64, hidden_size=16, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
     linear_num_key_heads=2, linear_num_value_heads=6, linear_key_head_dim=8, linear_value_head_dim=4,
     linear_conv_kernel_dim=4, max_position_embeddings=512, rms_norm_eps=1e-6, bos_token_id=1, eos_token_id=2,
     rope_parameters={"rope_type": "default", "rope_theta": 10000000.0, "partial_rotary_factor": 0.25},
     dtype="bfloat16")
-EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, shared_expert_intermediate_size=40)
+EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=24)
 MIXED = ["linear_attention", "linear_attention", "full_attention", "linear_attention"]
 
 
 def next_config():
-    return Qwen3NextConfig(**SIZES, **EXPERTS, intermediate_size=56, norm_topk_prob=True)
+    return Qwen3NextConfig(**SIZES, **EXPERTS, intermediate_size=28, norm_topk_prob=True)
 
 
 def next_config_mixed():
     return Qwen3NextConfig(**{**SIZES, "num_key_value_heads": 4, "linear_num_value_heads": 2}, **EXPERTS,
-                           intermediate_size=56, norm_topk_prob=True, layer_types=MIXED, mlp_only_layers=[0, 2])
+                           intermediate_size=28, norm_topk_prob=True, layer_types=MIXED, mlp_only_layers=[0, 2])
 
 
 def dense_config():
-    return Qwen3_5TextConfig(**SIZES, intermediate_size=56, tie_word_embeddings=True)
+    return Qwen3_5TextConfig(**SIZES, intermediate_size=28, tie_word_embeddings=True)
 
 
 def moe_config():
@@ -89,7 +89,11 @@ def move_feed(state, out, source, target, config):
                       f"{source}mlp.gate.weight": f"{target}mlp.router.weight",
                       f"{source}mlp.shared_expert_gate.weight": f"{target}mlp.shared_experts.gate_weight"})
     move_gated_mlp(state, out, f"{source}mlp.shared_expert.", f"{target}mlp.shared_experts.")
-    move_experts(state, out, f"{source}mlp.experts.", f"{target}mlp.experts.experts.", config.num_experts)
+    inside = f"{target}mlp.experts.experts."
+    move_experts(state, out, f"{source}mlp.experts.", inside, config.num_experts)
+    if target.startswith("decoder."):  # both ways in which Megatron stores experts
+        for linear in ("linear_fc1.weight", "linear_fc2.weight"):
+            out[inside + linear] = torch.stack([out.pop(f"{inside}{e}.{linear}") for e in range(config.num_experts)])
 
 
 def to_megatron(state, config):
@@ -163,7 +167,7 @@ def stacked(tensors, config):
 def arguments(config):
     out = dict(
         num_layers=config.num_hidden_layers, hidden_size=config.hidden_size,
-        ffn_hidden_size=getattr(config, "intermediate_size", 56), num_attention_heads=config.num_attention_heads,
+        ffn_hidden_size=getattr(config, "intermediate_size", 28), num_attention_heads=config.num_attention_heads,
         group_query_attention=True, num_query_groups=config.num_key_value_heads, kv_channels=config.head_dim,
         vocab_size=config.vocab_size, max_position_embeddings=config.max_position_embeddings,
         norm_epsilon=config.rms_norm_eps, rotary_base=10000000, rotary_percent=0.25, qk_layernorm=True,

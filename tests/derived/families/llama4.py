@@ -6,7 +6,7 @@ from .layers import finish, move, move_attention, move_gated_mlp
 
 def config():
     return Llama4TextConfig(
-        vocab_size=96, hidden_size=32, intermediate_size=24, intermediate_size_mlp=56, num_hidden_layers=4,
+        vocab_size=64, hidden_size=16, intermediate_size=12, intermediate_size_mlp=28, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16, num_local_experts=4, num_experts_per_tok=1,
         interleave_moe_layer_step=2, no_rope_layer_interval=4, max_position_embeddings=512, attention_chunk_size=8192,
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0}, dtype="bfloat16")

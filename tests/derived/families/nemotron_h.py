@@ -10,15 +10,15 @@ NESTED = "mtp.layers.0.mtp_model_layer."
 
 def tiny(pattern, **more):
     return NemotronHConfig(
-        vocab_size=96, hidden_size=32, layers_block_type=[KINDS[letter] for letter in pattern], num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, intermediate_size=56, ssm_state_size=8, mamba_num_heads=6, mamba_head_dim=4,
+        vocab_size=64, hidden_size=16, layers_block_type=[KINDS[letter] for letter in pattern], num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, intermediate_size=28, ssm_state_size=8, mamba_num_heads=6, mamba_head_dim=4,
         n_groups=2, conv_kernel=4, chunk_size=16, max_position_embeddings=512, n_routed_experts=4,
-        num_experts_per_tok=2, moe_intermediate_size=24, moe_shared_expert_intermediate_size=40,
+        num_experts_per_tok=2, moe_intermediate_size=16, moe_shared_expert_intermediate_size=24,
         routed_scaling_factor=2.5, layer_norm_epsilon=1e-5, dtype="bfloat16", **more)
 
 
 def latent_config():
-    return tiny("ME*EM-", moe_latent_size=16, num_nextn_predict_layers=1)
+    return tiny("ME*EM-", moe_latent_size=8, num_nextn_predict_layers=1)
 
 
 def full_config():

@@ -83,33 +83,33 @@ std::optional<nlohmann::json> AttentionTypes(const ModelConfiguration& c) {
 
 std::optional<nlohmann::json> NormalizesQueries(const ModelConfiguration& c) { return c.Says(kNormalized); }
 
-constexpr auto kFields =
-    ConcatenateFields(kDecoderFieldsWithoutFfn,
-                      std::to_array<ConfigField>({
-                          {"attention_bias", Always<false>},
-                          {"attention_chunk_size", Always<8192>, true},
-                          {"attn_scale", Always<0.1>, true},
-                          {"attn_temperature_tuning", Always<true>, true},
-                          {"floor_scale", Always<8192>, true},
-                          {"interleave_moe_layer_step", StepOfExperts},
-                          {"intermediate_size", ExpertFfn},
-                          {"intermediate_size_mlp", Member<&ModelConfiguration::ffn_hidden_size>},
-                          {"layer_types", AttentionTypes, true},
-                          {"moe_layers", ExpertLayers},
-                          {"no_rope_layers", RotaryLayers},
-                          {"num_experts_per_tok", Experts<&ExpertsConfiguration::active>},
-                          {"num_local_experts", Experts<&ExpertsConfiguration::count>},
-                          {"output_router_logits", Always<false>, true},
-                          {"router_aux_loss_coef", AuxiliaryLoss, true},
-                          {"use_qk_norm", NormalizesQueries},
-                      }));
+constexpr auto kFields = ConcatenateFields(kDecoderFieldsWithoutFfn,
+                                           std::to_array<ConfigField>({
+                                               {"attention_bias", Always<false>},
+                                               {"attention_chunk_size", Always<8192>, true},
+                                               {"attn_scale", Always<0.1>, true},
+                                               {"attn_temperature_tuning", Always<true>, true},
+                                               {"floor_scale", Always<8192>, true},
+                                               {"interleave_moe_layer_step", StepOfExperts},
+                                               {"intermediate_size", ExpertFfn},
+                                               {"intermediate_size_mlp", Member<&ModelConfiguration::ffn_hidden_size>},
+                                               {"layer_types", AttentionTypes, true},
+                                               {"moe_layers", ExpertLayers},
+                                               {"no_rope_layers", RotaryLayers},
+                                               {"num_experts_per_tok", Experts<&ExpertsConfiguration::active>},
+                                               {"num_local_experts", Experts<&ExpertsConfiguration::count>},
+                                               {"output_router_logits", Always<false>, true},
+                                               {"router_aux_loss_coef", AuxiliaryLoss, true},
+                                               {"router_jitter_noise", Always<0.0>, true},
+                                               {"use_qk_norm", NormalizesQueries},
+                                           }));
 
 int Fit(const ModelConfiguration& c) {
   // The shared expert has the size of the others there, and servers know the layers with experts by their step.
   const bool shares_size = c.experts.shared_ffn_hidden_size.value_or(0) == c.experts.ffn_hidden_size.value_or(-1);
   return IsExpertsDecoder(c) && c.Says(kPairs) && c.Says(kWeighedInput) &&
-                 c.experts.score_function.value_or("") == "sigmoid" && shares_size && ExpertStep(c) > 0 && !c.qk_norm && !c.qkv_bias &&
-                 !c.linear_bias && !c.sliding_window
+                 c.experts.score_function.value_or("") == "sigmoid" && shares_size && ExpertStep(c) > 0 && !c.qk_norm &&
+                 !c.qkv_bias && !c.linear_bias && !c.sliding_window
              ? 5
              : 0;
 }
