@@ -40,6 +40,11 @@ constexpr std::array kStructure = std::to_array<HarmlessValue>({
     {"rotary_interleaved", {}},
     {"use_mup", {}},
     {"moe_apply_probs_on_input", {}},
+    {"window_attn_skip_freq", {}},
+    {"attn_logit_softcapping", {"0", "0.0"}},
+    {"activation_func_clamp_value", {}},
+    {"glu_linear_offset", {"0", "0.0"}},
+    {"softmax_type", {"\"vanilla\""}},
 });
 
 std::vector<std::string> Unsupported(const json& arguments) {

@@ -52,10 +52,11 @@ TEST(Arguments, BiasesEverywhereAreBiasesInTheAttentionToo) {
 }
 
 TEST(Arguments, RotaryPositionsMayBeASwitchBesideTheDefaultOfLearnedOnes) {
-  EXPECT_TRUE(Read({{"position_embedding_type", "rope"}}).unsupported.empty());
-  EXPECT_TRUE(Read({{"position_embedding_type", "learned_absolute"}, {"use_rotary_position_embeddings", true}})
-                  .unsupported.empty());
-  EXPECT_FALSE(Read({{"position_embedding_type", "learned_absolute"}}).unsupported.empty());
+  EXPECT_EQ(Read({{"position_embedding_type", "rope"}}).position_embedding, "rope");
+  EXPECT_EQ(Read({{"position_embedding_type", "learned_absolute"}, {"use_rotary_position_embeddings", true}})
+                .position_embedding,
+            "rope");
+  EXPECT_EQ(Read({{"position_embedding_type", "learned_absolute"}}).position_embedding, "learned_absolute");
 }
 
 TEST(Arguments, ScalingOfRotaryPositionsIsStatedEvenWhereThereIsNone) {
@@ -83,10 +84,9 @@ TEST(Arguments, TheTypeOfParametersIsReadInAnyForm) {
 
 TEST(Arguments, WhatMakesAnotherModelOfItIsNamed) {
   for (const json& arguments :
-       {json{{"num_experts", 8}}, json{{"multi_latent_attention", true}}, json{{"mtp_num_layers", 1}},
-        json{{"hybrid_layer_pattern", "M*M-"}}, json{{"softmax_type", "learnable"}}, json{{"rotary_interleaved", true}},
-        json{{"rotary_percent", 0.5}}, json{{"position_embedding_type", "yarn"}}, json{{"attention_output_gate", true}},
-        json{{"squared_relu", true}}, json{{"window_attn_skip_freq", 2}}}) {
+       {json{{"rotary_interleaved", true}}, json{{"window_attn_skip_freq", 2}}, json{{"softmax_type", "learnable"}},
+        json{{"attn_logit_softcapping", 50.0}}, json{{"glu_linear_offset", 1.0}}, json{{"qk_l2_norm", true}},
+        json{{"activation_func_clamp_value", 7.0}}, json{{"use_mup", true}}}) {
     const StatedConfiguration stated = Read(arguments);
     ASSERT_EQ(stated.unsupported.size(), 1U) << arguments;
     EXPECT_NE(stated.unsupported.front().find(arguments.begin().key()), std::string::npos);

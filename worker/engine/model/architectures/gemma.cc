@@ -52,6 +52,9 @@ int Fit(const ModelConfiguration& c, bool post_norms, bool qk_norm) {
              : 0;
 }
 
+// config.json says what they say.
+constexpr std::string_view kAccepted[] = {"window_attn_skip_freq", "attn_logit_softcapping"};
+
 }  // namespace
 
 const Architecture kGemma = {
@@ -63,6 +66,7 @@ const Architecture kGemma = {
     .fit = [](const ModelConfiguration& c) { return Fit(c, false, false); },
     .zero_centered_norms = true,
     .beyond_arguments = true,
+    .accepts = kAccepted,
     .proof = Proof::kDerived,
 };
 
@@ -75,6 +79,7 @@ const Architecture kGemma2 = {
     .fit = [](const ModelConfiguration& c) { return Fit(c, true, false); },
     .zero_centered_norms = true,
     .beyond_arguments = true,
+    .accepts = kAccepted,
     .proof = Proof::kDerived,
 };
 
@@ -87,6 +92,7 @@ const Architecture kGemma3 = {
     .fit = [](const ModelConfiguration& c) { return Fit(c, true, true); },
     .zero_centered_norms = true,
     .beyond_arguments = true,
+    .accepts = kAccepted,
     .proof = Proof::kMegatronBridge,
 };
 

@@ -51,6 +51,10 @@ int Fit(const ModelConfiguration& c) {
   return c.experts.count && c.Has("decoder.layers.{layer}.self_attention.core_attention.softmax_offset") ? 5 : 0;
 }
 
+// config.json says what they say.
+constexpr std::string_view kAccepted[] = {"window_attn_skip_freq", "softmax_type", "activation_func_clamp_value",
+                                          "glu_linear_offset"};
+
 }  // namespace
 
 const Architecture kGptOss = {
@@ -61,6 +65,7 @@ const Architecture kGptOss = {
     .fields = kFields,
     .fit = Fit,
     .beyond_arguments = true,
+    .accepts = kAccepted,
     .proof = Proof::kMegatronBridge,
 };
 
