@@ -61,11 +61,15 @@ constexpr auto kBlocks = std::to_array<RuleBlock>({
     {Repeat::kOnce, "", "", kHeadBlock},
 });
 
-// Heads of keys and values are counted in the new architecture only; before it was one, or as many as of queries.
-std::optional<nlohmann::json> KeyValueHeads(const ModelConfiguration& c) { return nlohmann::json(c.query_groups); }
-std::optional<nlohmann::json> IsGrouped(const ModelConfiguration& c) {
-  return nlohmann::json(SideBySide(c) || (c.query_groups != 1 && c.query_groups != c.attention_heads));
+// Heads of keys and values are counted in the new architecture only; before it was one, or as many as of queries, and
+// transformers counts those of queries.
+bool HasNewArchitecture(const ModelConfiguration& c) {
+  return SideBySide(c) || (c.query_groups != 1 && c.query_groups != c.attention_heads);
 }
+std::optional<nlohmann::json> KeyValueHeads(const ModelConfiguration& c) {
+  return nlohmann::json(HasNewArchitecture(c) ? c.query_groups : c.attention_heads);
+}
+std::optional<nlohmann::json> IsGrouped(const ModelConfiguration& c) { return nlohmann::json(HasNewArchitecture(c)); }
 std::optional<nlohmann::json> IsMultiQuery(const ModelConfiguration& c) {
   return nlohmann::json(c.query_groups != c.attention_heads);
 }

@@ -10,9 +10,12 @@ constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkvBiasRules, kMlpNor
                                          kExpertRules, kGatedSharedExpertRules);
 
 constexpr auto kFields = ConcatenateFields(
-    kDecoderFields, kNoWindowFields, kQwenExpertsFields,
+    kDecoderFields, kQwenExpertsFields,
     std::to_array<ConfigField>(
-        {{"qkv_bias", Member<&ModelConfiguration::qkv_bias>},
+        {{"layer_types", FullAttentionLayers, true},
+         {"sliding_window", Always<0>, true},  // as transformers spells one that is switched off
+         {"use_sliding_window", Always<false>},
+         {"qkv_bias", Member<&ModelConfiguration::qkv_bias>},
          {"shared_expert_intermediate_size", Experts<&ExpertsConfiguration::shared_ffn_hidden_size>}}));
 
 int Fit(const ModelConfiguration& c) {
