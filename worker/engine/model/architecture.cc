@@ -20,7 +20,7 @@ struct Numbered {
 constexpr auto kNumbered = std::to_array<Numbered>({
     {"decoder.layers.", "{layer}"},
     {"mtp.layers.", "{layer}"},
-    {".transformer_layer.layers.", "{inner}"},
+    {".mtp_model_layer.layers.", "{inner}"},
     {".mlp.experts.", "{expert}"},
 });
 

@@ -126,9 +126,11 @@ void TensorEvidence::NoteLayer(std::string_view name) {
   if (*outer >= predictions_.size()) {
     predictions_.resize(*outer + 1);
   }
-  const bool is_inside = TakePrefix(name, "transformer_layer.");
-  const std::size_t inner = is_inside ? TakeLayer(name, "layers.").value_or(0) : 0;
-  NoteKind(is_inside ? name : "", inner, predictions_[*outer]);
+  if (const auto inner = TakeLayer(name, "mtp_model_layer.layers.")) {
+    NoteKind(name, *inner, predictions_[*outer]);
+    return;
+  }
+  NoteKind(TakePrefix(name, "transformer_layer.") ? name : "", 0, predictions_[*outer]);
 }
 
 std::int64_t TensorEvidence::prediction_depth() const {

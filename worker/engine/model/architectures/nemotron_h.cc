@@ -77,7 +77,7 @@ constexpr auto kBlocks = std::to_array<RuleBlock>({
     {Repeat::kLayers, kDecoderLayers, "backbone.layers.{layer}.", kLayerRules},
     {Repeat::kOnce, "", "", kOutputRules},
     {Repeat::kPredictionLayers, kPredictionLayer, "mtp.layers.{first}.", kPredictionBeginRules},
-    {Repeat::kInnerPredictionLayers, "mtp.layers.{layer}.transformer_layer.layers.{inner}.", "mtp.layers.{layer}.",
+    {Repeat::kInnerPredictionLayers, "mtp.layers.{layer}.mtp_model_layer.layers.{inner}.", "mtp.layers.{layer}.",
      kLayerRules},
     {Repeat::kPredictionLayers, kPredictionLayer, "mtp.layers.{last}.", kPredictionEndRules},
 });
