@@ -37,6 +37,8 @@ std::shared_ptr<const ExportPlan> PlanOf(const fs::path& fixture) {
   options.checkpoint = fixture.string();
   if (fixture.filename().string().starts_with("mistral")) {  // nothing in the checkpoint tells it from Llama
     options.architecture = "MistralForCausalLM";
+  } else if (fixture.filename() == "derived_glm4_moe_lite") {  // nor this from DeepSeek-V3
+    options.architecture = "Glm4MoeLiteForCausalLM";
   }
   auto plan = MakePlan(options);
   EXPECT_TRUE(plan.ok()) << fixture << ": " << Describe(plan.status());
