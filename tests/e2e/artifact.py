@@ -90,6 +90,12 @@ def config_differences(directory, golden):
     # What transformers assumes where these families' config.json says nothing.
     assumed = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True, "sliding_window": None,
                "use_sliding_window": False, "hidden_act": "silu", "max_window_layers": 28, "no_rope_layer_interval": 4}
+    if "kv_lora_rank" in ours:
+        assumed["head_dim"] = ours["qk_rope_head_dim"]
+        assumed["qk_head_dim"] = ours["qk_nope_head_dim"] + ours["qk_rope_head_dim"]
+    if "index_topk" in ours:
+        assumed["layer_types"] = ["indexed_attention"] * ours["num_hidden_layers"]
+        assumed["indexer_types"] = ["full"] * ours["num_hidden_layers"]
     result = []
     for key, value in theirs.items():
         if key in NOT_THE_MODEL or value is None:

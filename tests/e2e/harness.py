@@ -25,6 +25,7 @@ DONE, FAILED, USAGE, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # What a checkpoint does not tell about its model.
 EXTRA_OPTIONS = {
     "mistral_tp1_pp1_fp16_torch_dist": ["--architecture", "MistralForCausalLM"],
+    "derived_glm4_moe_lite": ["--architecture", "Glm4MoeLiteForCausalLM"],
     "derived_qwen3_5_moe": ["--architecture", "Qwen3_5MoeForCausalLM"],
     "derived_nemotron_h_latent": ["--hf-config", CHECKPOINTS / "derived_nemotron_h_latent" / "golden_hf"],
 }

@@ -200,8 +200,8 @@ absl::Status CheckBounds(const ModelConfiguration& c) {
     SLIPWAY_RETURN_IF_ERROR(
         CheckBounds({{"q_lora_rank", c.latent.query_rank.value_or(1), kMaximumWidth},
                      {"kv_lora_rank", c.latent.key_value_rank.value_or(0), kMaximumWidth},
-                     {"qk_head_dim", c.latent.nope_dimension.value_or(0), kMaximumHeadDimension},
                      {"qk_pos_emb_head_dim", c.latent.rope_dimension.value_or(0), kMaximumHeadDimension},
+                     {"qk_head_dim", c.latent.nope_dimension.value_or(0), kMaximumHeadDimension},
                      {"v_head_dim", c.latent.value_dimension.value_or(0), kMaximumHeadDimension},
                      {"dsa_indexer_n_heads", c.indexer.heads.value_or(1), kMaximumHeads},
                      {"dsa_indexer_head_dim", c.indexer.head_dimension.value_or(1), kMaximumHeadDimension}}));
