@@ -23,12 +23,15 @@ PATIENCE = float(os.environ.get("SLIPWAY_PATIENCE", "1"))
 DONE, FAILED, USAGE, REFUSED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 # What a checkpoint does not tell about its model.
+# What nothing in a checkpoint tells: one family from another, and settings that Megatron's arguments do not know.
 EXTRA_OPTIONS = {
     "mistral_tp1_pp1_fp16_torch_dist": ["--architecture", "MistralForCausalLM"],
     "derived_glm4_moe_lite": ["--architecture", "Glm4MoeLiteForCausalLM"],
+    "derived_phi3": ["--architecture", "Phi3ForCausalLM"],
     "derived_qwen3_5_moe": ["--architecture", "Qwen3_5MoeForCausalLM"],
-    "derived_nemotron_h_latent": ["--hf-config", CHECKPOINTS / "derived_nemotron_h_latent" / "golden_hf"],
-}
+} | {name: ["--hf-config", CHECKPOINTS / name / "golden_hf"]
+     for name in ("derived_falcon", "derived_gemma", "derived_gemma2", "derived_nemotron_h_latent",
+                  "gemma3_tp2_pp1_torch_dist", "gpt-oss_tp1_pp1_torch_dist")}
 
 
 def fixtures():

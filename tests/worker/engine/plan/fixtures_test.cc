@@ -41,7 +41,7 @@ const std::map<std::string, std::string> kNamed = {
 };
 // What has settings that Megatron's arguments do not know.
 const std::set<std::string> kWithConfig = {
-    "derived_nemotron_h_latent", "derived_gemma", "derived_gemma2", "derived_falcon", "gemma3_tp2_pp1",
+    "derived_nemotron_h_latent", "derived_gemma", "derived_gemma2", "derived_falcon", "gemma3_tp2_pp1_torch_dist",
     "gpt-oss_tp1_pp1_torch_dist"};
 
 std::shared_ptr<const ExportPlan> PlanOf(const fs::path& fixture) {
