@@ -7,9 +7,10 @@
 namespace slipway::engine {
 namespace {
 
-constexpr auto kFields = ConcatenateFields(
-    kLatentDecoderFields, kSigmoidRouterFields,
-    std::to_array<ConfigField>({{"mlp_layer_types", MlpLayerTypes}, {"rope_interleave", Always<true>, true}}));
+constexpr auto kFields = ConcatenateFields(kLatentDecoderFields, kSigmoidRouterFields,
+                                           std::to_array<ConfigField>({{"mlp_layer_types", MlpLayerTypes},
+                                                                       {"pretraining_tp", Always<1>, true},
+                                                                       {"rope_interleave", Always<true>, true}}));
 
 int Fit(const ModelConfiguration& c) { return IsLatentDecoder(c) && RoutesBySigmoid(c) ? 1 : 0; }
 

@@ -52,6 +52,7 @@ const Architecture kGlmMoeDsa = {
     .blocks = kPredictingDecoderBlocks<kLayerRules>,
     .fields = kFields,
     .fit = Fit,
+    .proof = Proof::kMegatronBridge,
 };
 
 }  // namespace slipway::engine
