@@ -83,13 +83,15 @@ def same(a, b):
     return a == b
 
 
+# What transformers assumes where config.json says nothing (tests/derived/transformers_defaults.py).
+DEFAULTS = json.loads((Path(__file__).resolve().parents[1] / "data" / "transformers_defaults.json").read_text())
+
+
 def config_differences(directory, golden):
     """Keys that the golden sets and config.json has otherwise, or lacks where no default could stand in."""
     ours = one_spelling(json.loads((Path(directory) / "config.json").read_text()))
     theirs = one_spelling(json.loads((Path(golden) / "config.json").read_text()))
-    # What transformers assumes where these families' config.json says nothing.
-    assumed = {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True, "sliding_window": None,
-               "use_sliding_window": False, "hidden_act": "silu", "max_window_layers": 28, "no_rope_layer_interval": 4}
+    assumed = dict(DEFAULTS.get(theirs["model_type"], {}))
     if "kv_lora_rank" in ours:
         assumed["head_dim"] = ours["qk_rope_head_dim"]
         assumed["qk_head_dim"] = ours["qk_nope_head_dim"] + ours["qk_rope_head_dim"]

@@ -151,11 +151,18 @@ absl::Status NoFamily(const ModelConfiguration& configuration) {
                {.tensor = nearest.unknown.empty() ? "" : nearest.unknown.front()});
 }
 
+// A family that arguments cannot tell may be meant wherever its tensors are there: its settings are not looked at.
+bool MayBe(const Architecture& architecture, const ModelConfiguration& configuration) {
+  return FitOf(architecture, configuration) > 0 ||
+         (architecture.beyond_arguments && architecture.zero_centered_norms == configuration.zero_centered_gamma &&
+          architecture.zero_centered_norms);
+}
+
 // Other families that would do as well.
 std::vector<std::string_view> Equals(const Match& chosen, const ModelConfiguration& configuration) {
   std::vector<std::string_view> equals;
   for (const Architecture* architecture : Architectures()) {
-    if (architecture != chosen.architecture && FitOf(*architecture, configuration) > 0 &&
+    if (architecture != chosen.architecture && MayBe(*architecture, configuration) &&
         MatchTo(*architecture, configuration).distance() == chosen.distance()) {
       equals.push_back(architecture->name);
     }
@@ -181,6 +188,13 @@ std::string ClassOf(const nlohmann::json& hf_config) {
   return {};
 }
 
+absl::Status NeedsConfig(const Architecture& architecture) {
+  return Error(Reason::kConfigurationInvalid,
+               fmt::format("the tensors are those of {}, which training arguments cannot describe: give the model's "
+                           "Hugging Face directory with --hf-config",
+                           architecture.name));
+}
+
 absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration& configuration,
                                                        const std::string& named, const nlohmann::json& hf_config,
                                                        std::vector<std::string>& notes) {
@@ -191,6 +205,12 @@ absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration&
     return Named(configuration, of_config, "config.json of --hf-config");
   }
   const Match best = Nearest(configuration, /*must_fit=*/true);
+  if (best.architecture == nullptr || !best.unknown.empty()) {
+    const Match by_tensors = Nearest(configuration, /*must_fit=*/false);
+    if (by_tensors.unknown.empty() && by_tensors.missing.empty() && by_tensors.architecture->beyond_arguments) {
+      return NeedsConfig(*by_tensors.architecture);
+    }
+  }
   if (best.architecture == nullptr || (!best.unknown.empty() && !best.missing.empty())) {
     return NoFamily(configuration);
   }

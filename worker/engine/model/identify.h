@@ -13,6 +13,9 @@ namespace slipway::engine {
 // The class that a config.json names, or empty.
 std::string ClassOf(const nlohmann::json& hf_config);
 
+// CONFIGURATION_INVALID: for a family that needs the user's config.json.
+absl::Status NeedsConfig(const Architecture& architecture);
+
 // The family `named` (by --architecture), else the one of `hf_config`, else the one whose tensors are the checkpoint's;
 // of several such the best fit, with a note. ARCHITECTURE_UNSUPPORTED where there is none, naming the nearest and what
 // does not match, or where the configuration contradicts the name. (A checkpoint that only lacks tensors, or only has

@@ -68,10 +68,7 @@ absl::StatusOr<Model> LearnModel(const Checkpoint& checkpoint, const std::map<st
   SLIPWAY_ASSIGN_OR_RETURN(model.architecture,
                            ChooseArchitecture(model.configuration, options.architecture, model.hf_config, model.notes));
   if (model.architecture->beyond_arguments && model.hf_config.is_null()) {
-    return Error(Reason::kConfigurationInvalid,
-                 fmt::format("training arguments cannot describe {}: give the model's Hugging Face directory with "
-                             "--hf-config",
-                             model.architecture->name));
+    return NeedsConfig(*model.architecture);
   }
   return model;
 }
