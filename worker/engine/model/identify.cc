@@ -152,17 +152,25 @@ absl::Status NoFamily(const ModelConfiguration& configuration) {
 }
 
 // A family that arguments cannot tell may be meant wherever its tensors are there: its settings are not looked at.
-bool MayBe(const Architecture& architecture, const ModelConfiguration& configuration) {
-  return FitOf(architecture, configuration) > 0 ||
-         (architecture.beyond_arguments && architecture.zero_centered_norms == configuration.zero_centered_gamma &&
-          architecture.zero_centered_norms);
+bool IsMeantPerhaps(const Architecture& architecture, const ModelConfiguration& configuration) {
+  return architecture.beyond_arguments && architecture.zero_centered_norms == configuration.zero_centered_gamma;
+}
+
+// The family that has exactly the checkpoint's tensors and needs a config.json; null where there is none.
+const Architecture* ByTensors(const ModelConfiguration& configuration) {
+  const auto found = std::ranges::find_if(Architectures(), [&](const Architecture* architecture) {
+    return IsMeantPerhaps(*architecture, configuration) &&
+           MatchTo(*architecture, configuration).distance() == std::pair<std::size_t, std::size_t>(0, 0);
+  });
+  return found == Architectures().end() ? nullptr : *found;
 }
 
 // Other families that would do as well.
 std::vector<std::string_view> Equals(const Match& chosen, const ModelConfiguration& configuration) {
   std::vector<std::string_view> equals;
   for (const Architecture* architecture : Architectures()) {
-    if (architecture != chosen.architecture && MayBe(*architecture, configuration) &&
+    if (architecture != chosen.architecture &&
+        (FitOf(*architecture, configuration) > 0 || IsMeantPerhaps(*architecture, configuration)) &&
         MatchTo(*architecture, configuration).distance() == chosen.distance()) {
       equals.push_back(architecture->name);
     }
@@ -206,9 +214,8 @@ absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration&
   }
   const Match best = Nearest(configuration, /*must_fit=*/true);
   if (best.architecture == nullptr || !best.unknown.empty()) {
-    const Match by_tensors = Nearest(configuration, /*must_fit=*/false);
-    if (by_tensors.unknown.empty() && by_tensors.missing.empty() && by_tensors.architecture->beyond_arguments) {
-      return NeedsConfig(*by_tensors.architecture);
+    if (const Architecture* by_tensors = ByTensors(configuration)) {
+      return NeedsConfig(*by_tensors);
     }
   }
   if (best.architecture == nullptr || (!best.unknown.empty() && !best.missing.empty())) {
