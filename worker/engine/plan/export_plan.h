@@ -122,9 +122,10 @@ struct ExportPlan {
   std::int64_t input_bytes = 0;        // to be read
   std::int64_t output_bytes = 0;       // of all shards
   std::int64_t peak_memory_bytes = 0;  // smallest budget that the executor works in, see run/shard_writer.h
-  std::string output_hash;  // SHA-256 of names, dtypes, shapes, permutations, transforms, files, offsets and texts: the
-                            // same for every layout of the same model
-  std::string hash;  // SHA-256 of output_hash, the source's identity and every region: the identity of the output
+  std::string output_hash;  // SHA-256 of names, dtypes, shapes, files, offsets and texts: the same for every layout of
+                            // the same model
+  std::string hash;  // SHA-256 of output_hash, the source's identity, every region and what is done to it: the identity
+                     // of the output
 };
 
 // Reads the checkpoint's metadata, learns the model, builds the plan and checks it both ways: every weight of the

@@ -29,7 +29,7 @@ class Serializer {
 };
 
 // Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
-constexpr std::int64_t kVersion = 2;
+constexpr std::int64_t kVersion = 3;
 
 std::string OutputHash(const ExportPlan& plan) {
   Serializer out;
@@ -41,21 +41,6 @@ std::string OutputHash(const ExportPlan& plan) {
     out.Text(tensor.name);
     out.Text(InfoOf(tensor.dtype).safetensors_name);
     out.Numbers(tensor.shape);
-    const bool permuted = !tensor.permutation.IsNone();
-    out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0));
-    if (permuted) {
-      out.Numbers(tensor.permutation.view);
-      for (const std::uint8_t axis : tensor.permutation.order) {  // as many as the view has axes
-        out.Number(axis);
-      }
-    }
-    out.Text(InfoOf(tensor.transform.from).safetensors_name);
-    out.Text(InfoOf(tensor.transform.to).safetensors_name);
-    out.Number(tensor.scales ? 1 : 0);
-    if (tensor.scales) {
-      out.Number(tensor.scales->rows);
-      out.Number(tensor.scales->columns);
-    }
     out.Text(plan.shards[static_cast<std::size_t>(tensor.shard)].file);
     out.Number(tensor.file_offset);
   }
@@ -65,6 +50,26 @@ std::string OutputHash(const ExportPlan& plan) {
     out.Text(text.content);
   }
   return out.Finish();
+}
+
+// What is done to the elements on the way: it differs between checkpoints that hold the same model otherwise (FP32
+// masters, norms stored minus 1).
+void AddTransform(const OutputTensor& tensor, Serializer& out) {
+  const bool permuted = !tensor.permutation.IsNone();
+  out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0));
+  if (permuted) {
+    out.Numbers(tensor.permutation.view);
+    for (const std::uint8_t axis : tensor.permutation.order) {  // as many as the view has axes
+      out.Number(axis);
+    }
+  }
+  out.Text(InfoOf(tensor.transform.from).safetensors_name);
+  out.Text(InfoOf(tensor.transform.to).safetensors_name);
+  out.Number(tensor.scales ? 1 : 0);
+  if (tensor.scales) {
+    out.Number(tensor.scales->rows);
+    out.Number(tensor.scales->columns);
+  }
 }
 
 void AddRegion(const SourceRegion& region, Serializer& out) {
@@ -102,6 +107,7 @@ std::string PlanHash(const ExportPlan& plan) {
   out.Text(plan.output_hash);
   AddSource(*plan.checkpoint, out);
   for (const OutputTensor& tensor : plan.tensors) {
+    AddTransform(tensor, out);
     out.Count(tensor.regions.size());
     for (const SourceRegion& region : tensor.regions) {
       AddRegion(region, out);

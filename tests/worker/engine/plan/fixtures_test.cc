@@ -143,6 +143,16 @@ TEST(Fixtures, OneModelInTwoFormatsHasOneOutput) {
   EXPECT_NE(legacy->hash, distributed->hash);
 }
 
+TEST(Fixtures, MainWeightsOfFsdpAndBridgesOwnDirectoryHaveOneOutput) {
+  const fs::path checkpoints = fs::path(SLIPWAY_TEST_DATA) / "checkpoints";
+  const auto fsdp = PlanOf(checkpoints / "fsdp-dtensor_llama3_dp3");
+  const auto bridge = PlanOf(checkpoints / "bridge-native_llama3_tp2_pp1");
+  ASSERT_NE(fsdp, nullptr);
+  ASSERT_NE(bridge, nullptr);
+  EXPECT_EQ(fsdp->output_hash, bridge->output_hash);
+  EXPECT_NE(fsdp->hash, bridge->hash);
+}
+
 TEST(Fixtures, AnInspectionDescribesTheModelWithoutProblems) {
   for (const fs::path& fixture : Fixtures()) {
     const auto inspection = Inspect({.checkpoint = fixture.string(), .iteration = {}, .tensors = true});

@@ -73,10 +73,10 @@ TEST(PlanHash, WhatChangesTheOutputChangesTheOutputHash) {
   EXPECT_NE(hash, PlanOf(other_base)->output_hash);
 }
 
-TEST(PlanHash, APermutationIsInBothHashesAndInThePlanAsPrinted) {
+TEST(PlanHash, APermutationIsInThePlansHashButNotInItsOutputs) {
   ExportPlan plan = *PlanOf(MakeCheckpoint({}));
   std::set<std::string> hashes = {plan.hash};
-  std::set<std::string> output_hashes = {plan.output_hash};
+  const std::string output_hash = plan.output_hash;
   const std::vector<AxisPermutation> permutations = {{.view = {4, 3, 12}, .order = {0, 1, 2}},
                                                      {.view = {4, 3, 12}, .order = {2, 0, 1}},
                                                      {.view = {12, 12}, .order = {1, 0}}};
@@ -84,7 +84,7 @@ TEST(PlanHash, APermutationIsInBothHashesAndInThePlanAsPrinted) {
     plan.tensors[0].permutation = permutation;
     HashPlan(plan);
     EXPECT_TRUE(hashes.insert(plan.hash).second);
-    EXPECT_TRUE(output_hashes.insert(plan.output_hash).second);
+    EXPECT_EQ(plan.output_hash, output_hash);
   }
   const auto printed = nlohmann::json::parse(PlanToJson(plan))["files"][0]["tensors"];
   EXPECT_EQ(printed[0]["permutation"].dump(), R"({"order":[1,0],"view":[12,12]})");
