@@ -109,10 +109,16 @@ absl::StatusOr<AdapterSettings> ReadAdapterSettings(const json& document, const 
 
 absl::StatusOr<AdaptedCheckpoint> JoinAdapter(const Checkpoint& base, const std::string& path, bool alone) {
   SLIPWAY_ASSIGN_OR_RETURN(const std::shared_ptr<const Checkpoint> adapter, ReadCheckpoint(path, {}));
+  SLIPWAY_ASSIGN_OR_RETURN(AdapterSettings settings, SettingsOf(*adapter));
+  settings.base_model = BaseModelOf(*adapter, base);
+  return JoinCheckpoints(base, *adapter, std::move(settings), alone);
+}
+
+absl::StatusOr<AdaptedCheckpoint> JoinCheckpoints(const Checkpoint& base, const Checkpoint& adapter,
+                                                  AdapterSettings settings, bool alone) {
   AdaptedCheckpoint adapted;
-  SLIPWAY_ASSIGN_OR_RETURN(adapted.settings, SettingsOf(*adapter));
-  adapted.settings.base_model = BaseModelOf(*adapter, base);
-  SLIPWAY_ASSIGN_OR_RETURN(adapted.tensors, Canonicalize(*adapter));
+  adapted.settings = std::move(settings);
+  SLIPWAY_ASSIGN_OR_RETURN(adapted.tensors, Canonicalize(adapter));
 
   auto joined = std::make_shared<Checkpoint>(base);
   if (alone) {
@@ -120,16 +126,16 @@ absl::StatusOr<AdaptedCheckpoint> JoinAdapter(const Checkpoint& base, const std:
     joined->tensors.clear();
   }
   constexpr auto kMost = static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max());
-  if (joined->files.size() + adapter->files.size() > kMost || joined->tensors.size() + adapter->tensors.size() > kMost) {
-    return Error(Reason::kLimitExceeded, "base and adapter have more than 2^31 tensors", {.file = adapter->path});
+  if (joined->files.size() + adapter.files.size() > kMost || joined->tensors.size() + adapter.tensors.size() > kMost) {
+    return Error(Reason::kLimitExceeded, "base and adapter have more than 2^31 tensors", {.file = adapter.path});
   }
   const auto first_file = static_cast<std::int32_t>(joined->files.size());
   const auto first_tensor = static_cast<std::int32_t>(joined->tensors.size());
-  for (CheckpointFile file : adapter->files) {
-    file.directory = adapter->directory;
+  for (CheckpointFile file : adapter.files) {
+    file.directory = adapter.directory;
     joined->files.push_back(std::move(file));
   }
-  for (StoredTensor tensor : adapter->tensors) {
+  for (StoredTensor tensor : adapter.tensors) {
     tensor.name.insert(0, kAdapterPrefix);
     for (Piece& piece : tensor.pieces) {
       piece.file += first_file;
@@ -141,7 +147,7 @@ absl::StatusOr<AdaptedCheckpoint> JoinAdapter(const Checkpoint& base, const std:
       part.stored += first_tensor;
     }
   }
-  for (IgnoredEntries entries : adapter->ignored) {
+  for (IgnoredEntries entries : adapter.ignored) {
     entries.reason = fmt::format("adapter: {}", entries.reason);
     joined->ignored.push_back(std::move(entries));
   }

@@ -44,6 +44,10 @@ struct AdaptedCheckpoint {
 // LIMIT_EXCEEDED.
 absl::StatusOr<AdaptedCheckpoint> JoinAdapter(const Checkpoint& base, const std::string& path, bool alone);
 
+// Two checkpoints that were read.
+absl::StatusOr<AdaptedCheckpoint> JoinCheckpoints(const Checkpoint& base, const Checkpoint& adapter,
+                                                  AdapterSettings settings, bool alone);
+
 // The settings in the document of a run_config.yaml, which `file` names in errors.
 absl::StatusOr<AdapterSettings> ReadAdapterSettings(const nlohmann::json& document, const std::string& file);
 

@@ -125,9 +125,9 @@ absl::Status Adapter::CheckShapes(const AdapterFactors& factors, const Canonical
 absl::StatusOr<SourceRegion> Adapter::RegionOfA(const AdapterFactors& factors, const Checkpoint& checkpoint) const {
   SLIPWAY_ASSIGN_OR_RETURN(std::vector<SourceRegion> regions,
                            RegionsOf(*factors.a, {{0, settings().rank}}, checkpoint));
-  return regions.size() == 1 ? absl::StatusOr<SourceRegion>(std::move(regions.front()))
-                             : Error(Reason::kCheckpointUnsupported, "is stored in several tensors",
-                                     {.tensor = factors.a->name});
+  return regions.size() == 1
+             ? absl::StatusOr<SourceRegion>(std::move(regions.front()))
+             : Error(Reason::kCheckpointUnsupported, "is stored in several tensors", {.tensor = factors.a->name});
 }
 
 absl::Status CheckAdaptable(const TensorRule& rule, std::string_view base) {

@@ -85,8 +85,8 @@ class Builder {
     const std::int64_t rank = adapter_.settings().rank;
     const std::int64_t rows = SelectedShape(rule, rule.targets[target], model_.configuration).front();
     SLIPWAY_ASSIGN_OR_RETURN(lora_a.regions.emplace_back(), adapter_.RegionOfA(factors, *plan_.checkpoint));
-    SLIPWAY_ASSIGN_OR_RETURN(
-        lora_b.regions, RegionsOf(*factors.b, RowsOf(rule, target, model_.configuration), *plan_.checkpoint));
+    SLIPWAY_ASSIGN_OR_RETURN(lora_b.regions,
+                             RegionsOf(*factors.b, RowsOf(rule, target, model_.configuration), *plan_.checkpoint));
     lora_a.name = fmt::format("{}{}.lora_A.weight", kModel, module);
     lora_a.shape = {rank, factors.a->shape[1]};
     lora_a.shares_source = true;
@@ -141,8 +141,7 @@ class Builder {
         {"base_model_name_or_path",
          settings.base_model.empty() ? ordered_json(nullptr) : ordered_json(settings.base_model)},
         {"r", settings.rank},
-        {"lora_alpha",
-         whole ? ordered_json(static_cast<std::int64_t>(settings.alpha)) : ordered_json(settings.alpha)},
+        {"lora_alpha", whole ? ordered_json(static_cast<std::int64_t>(settings.alpha)) : ordered_json(settings.alpha)},
         {"lora_dropout", settings.dropout},
         {"target_modules", TargetModules()},
         {"bias", "none"},

@@ -36,7 +36,8 @@ absl::Status CheckOptions(const ExportOptions& options) {
                                                        options.maximum_shard_bytes, kMinimumShard));
   }
   if (options.adapter_only && options.adapter.empty()) {
-    return Error(Reason::kInvalidArgument, "--adapter-only exports the adapter that --adapter names, but none is given");
+    return Error(Reason::kInvalidArgument,
+                 "--adapter-only exports the adapter that --adapter names, but none is given");
   }
   return absl::OkStatus();
 }

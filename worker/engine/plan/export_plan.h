@@ -86,7 +86,7 @@ struct OutputTensor {
   std::vector<SourceRegion> regions;
   AxisPermutation permutation;
   ElementTransform transform;
-  std::optional<BlockScales> scales;  // present: the elements are FP8 codes, and the output is a matrix of values
+  std::optional<BlockScales> scales;    // present: the elements are FP8 codes, and the output is a matrix of values
   std::optional<LowRankUpdate> update;  // present: the output is a matrix to which an adapter is added
   // The regions may be those of the output's neighbours too: an adapter's A, which all targets of one weight have.
   bool shares_source = false;
@@ -152,7 +152,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
 // "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view", "order"} (where there is one), "sources":
-// [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update": {"rank", "scale", "a", "b"} (of an adapter)}]}], "texts", "sidecars"}.
+// [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update": {"rank", "scale", "a", "b"} (of an
+// adapter)}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan);
 
 }  // namespace slipway::engine

@@ -120,7 +120,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_p
   return plan;
 }
 
-// Of an adapter that goes alone.
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
                                                                   std::shared_ptr<const Checkpoint> checkpoint,
                                                                   const std::map<std::string, CanonicalTensor>& base,
@@ -138,8 +139,6 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter&
   HashPlan(*plan);
   return plan;
 }
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const std::map<std::string, CanonicalTensor>& tensors,
@@ -187,7 +186,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
   if (checkpoint->format == CheckpointFormat::kHuggingFace) {
     if (!options.adapter.empty()) {
-      return Error(Reason::kOptionUnsupported, "--adapter goes with Megatron checkpoints, not with Hugging Face ones yet",
+      return Error(Reason::kOptionUnsupported,
+                   "--adapter goes with Megatron checkpoints, not with Hugging Face ones yet",
                    {.file = checkpoint->path});
     }
     return MakeIdentityPlan(std::move(checkpoint), options);

@@ -32,4 +32,10 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                                                              const PlanProgress& progress = {},
                                                              const Adapter* adapter = nullptr);
 
+// Of an adapter that goes alone: `checkpoint` has its tensors, `base` are those of the model that it changes.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
+                                                                  std::shared_ptr<const Checkpoint> checkpoint,
+                                                                  const std::map<std::string, CanonicalTensor>& base,
+                                                                  const Model& model, const ExportOptions& options);
+
 }  // namespace slipway::engine

@@ -53,10 +53,8 @@ ordered_json UpdateToJson(const LowRankUpdate& update, const Checkpoint& checkpo
   for (const SourceRegion& region : update.b) {
     b.push_back(RegionToJson(region, checkpoint));
   }
-  return {{"rank", update.rank},
-          {"scale", update.scale},
-          {"a", RegionToJson(update.a, checkpoint)},
-          {"b", std::move(b)}};
+  return {
+      {"rank", update.rank}, {"scale", update.scale}, {"a", RegionToJson(update.a, checkpoint)}, {"b", std::move(b)}};
 }
 
 ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoint) {

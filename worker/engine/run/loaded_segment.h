@@ -50,7 +50,7 @@ class LoadedSegment {
 
   Segment segment_;
   BufferPool::Buffer buffer_;
-  std::byte* free_;  // what follows in the buffer is not used yet
+  std::byte* free_;           // what follows in the buffer is not used yet
   float* factors_ = nullptr;  // Segment::factor_bytes of the buffer, for one part after the other
   std::vector<std::span<const std::byte>> windows_;
   std::vector<iovec> pieces_;

@@ -100,9 +100,9 @@ class SegmentCutter {
   std::optional<RegionReader> scale_reader_;  // of scale_tensor_
   std::array<OutputTensor, 2> factors_;       // A and B of the current tensor, as outputs of their own
   std::array<std::optional<RegionReader>, 2> factor_readers_;
-  std::int64_t position_ = 0;                 // in the file
-  std::int32_t next_tensor_ = 0;              // of the shard's
-  std::int64_t next_element_ = 0;             // of that tensor
+  std::int64_t position_ = 0;      // in the file
+  std::int32_t next_tensor_ = 0;   // of the shard's
+  std::int64_t next_element_ = 0;  // of that tensor
 };
 
 }  // namespace slipway::engine

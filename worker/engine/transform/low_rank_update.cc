@@ -60,8 +60,7 @@ void MergeLowRank(const ElementTransform& transform, const LowRankFactors& facto
     const std::int64_t element = first + static_cast<std::int64_t>(done);
     const std::int64_t row = element / factors.columns;
     const std::int64_t column = element % factors.columns;
-    const std::size_t length =
-        std::min({kBlock, count - done, static_cast<std::size_t>(factors.columns - column)});
+    const std::size_t length = std::min({kBlock, count - done, static_cast<std::size_t>(factors.columns - column)});
     Sum(factors.a + column, factors.b + (row - factors.first_row) * factors.rank, factors, length, sums);
     const std::span<float> block = std::span(values).first(length);
     TransformElements({.add_one = false, .from = transform.from, .to = DType::kF32},
