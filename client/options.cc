@@ -38,8 +38,6 @@ constexpr std::array kLaterOptions = std::to_array<LaterOption>({
     {"--effective-bits", ValueKind::kNumber, "X", "", "Mean bits a weight of a mixed-precision search"},
     {"--propagate-quantized", ValueKind::kFlag, "", "", "Calibrate on the quantized outputs of earlier layers"},
     {"--ranges", ValueKind::kText, "FILE.safetensors", "", "Supplied activation ranges"},
-    {"--adapter", ValueKind::kText, "DIR", "", "A LoRA adapter checkpoint to merge"},
-    {"--adapter-only", ValueKind::kFlag, "", "", "Export the adapter alone, as a PEFT directory"},
     {"--tensor-parallel", ValueKind::kCount, "N", "1", "Tensor parallelism of the target"},
     {"--pipeline-parallel", ValueKind::kCount, "N", "1", "Pipeline parallelism of the target"},
     {"--expert-parallel", ValueKind::kCount, "N", "1", "Expert parallelism of the target"},
@@ -156,6 +154,10 @@ void AddExportOptions(CLI::App& command, ExportFlags& flags) {
   command.add_option("--architecture", flags.architecture, "A Hugging Face class name, over what was inferred")
       ->type_name("NAME");
   command.add_flag("--allow-custom-code", flags.allow_custom_code, "Take *.py along from --hf-config");
+  CLI::Option* const adapter =
+      command.add_option("--adapter", flags.adapter, "A LoRA adapter checkpoint to merge")->type_name("DIR");
+  command.add_flag("--adapter-only", flags.adapter_only, "Export the adapter alone, as a PEFT directory")
+      ->needs(adapter);
   command.add_option("--dtype", flags.dtype, "dtype of tensors that stay unquantized (default: the training run's)")
       ->type_name("DTYPE")
       ->check(CLI::IsMember(std::vector<std::string>{"bf16", "fp16", "fp32"}));
@@ -207,10 +209,13 @@ absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local
   spec.set_checkpoint(flags.checkpoint);
   spec.set_hf_config(flags.hf_config);
   spec.set_publish(flags.publish);
+  spec.set_adapter(flags.adapter);
+  spec.set_adapter_only(flags.adapter_only);
   if (local) {
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_checkpoint(), AbsolutePath(flags.checkpoint));
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_hf_config(), AbsolutePath(flags.hf_config));
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_publish(), AbsolutePath(flags.publish));
+    SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_adapter(), AbsolutePath(flags.adapter));
   }
   for (const std::string& target : flags.targets) {
     spec.add_targets(target);
@@ -250,6 +255,8 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const ExportFlags& flags) 
   options.digest = DigestAlgorithmFromName(flags.digest).value_or(DigestAlgorithm::kSha256);
   SLIPWAY_ASSIGN_OR_RETURN(options.maximum_shard_bytes, ParseByteSize(flags.max_shard_size));
   options.allow_custom_code = flags.allow_custom_code;
+  SLIPWAY_ASSIGN_OR_RETURN(options.adapter, AbsolutePath(flags.adapter));
+  options.adapter_only = flags.adapter_only;
   return options;
 }
 

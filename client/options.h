@@ -39,6 +39,8 @@ struct ExportFlags {
   std::string publish;
   bool overwrite = false;
   bool allow_custom_code = false;
+  std::string adapter;
+  bool adapter_only = false;
   int priority = 0;
   // Options that this version knows but cannot do yet, as they were given.
   std::vector<std::string> not_yet;

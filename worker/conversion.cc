@@ -97,6 +97,8 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
     options.maximum_shard_bytes = spec.max_shard_bytes();
   }
   options.allow_custom_code = spec.allow_custom_code();
+  options.adapter = spec.adapter();
+  options.adapter_only = spec.adapter_only();
   return options;
 }
 

@@ -82,6 +82,8 @@ void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
   violations.Require(spec.hf_config().empty() || spec.hf_config().front() == '/', Reason::kInvalidArgument,
                      "spec.hf_config must be an absolute path.");
   CheckText(violations, "spec.architecture", spec.architecture());
+  violations.Require(!spec.adapter_only() || !spec.adapter().empty(), Reason::kInvalidArgument,
+                     "spec.adapter_only needs spec.adapter.");
 }
 
 // Of what the request asks for, the request_id apart.
@@ -95,6 +97,9 @@ absl::StatusOr<NewExport> ValidateCreate(const v1::CreateExportRequest& request,
   const v1::ExportSpec& spec = request.spec();
   Violations violations;
   violations.Add(CheckCheckpointPath(spec.checkpoint(), "spec.checkpoint", roots));
+  if (!spec.adapter().empty()) {
+    violations.Add(CheckCheckpointPath(spec.adapter(), "spec.adapter", roots));
+  }
   CheckOptions(violations, spec);
   violations.Require(request.request_id().size() <= kMaximumRequestId, Reason::kInvalidArgument,
                      fmt::format("request_id must have at most {} bytes.", kMaximumRequestId));

@@ -39,6 +39,8 @@ TEST(ToExportOptions, EveryFieldReachesTheEngine) {
   spec.set_digest("xxh3");
   spec.set_max_shard_bytes(1000);
   spec.set_allow_custom_code(true);
+  spec.set_adapter("/adapter");
+  spec.set_adapter_only(true);
   const engine::ExportOptions options = ToExportOptions(spec).value();
   EXPECT_EQ(options.hf_config, "/hf");
   EXPECT_EQ(options.architecture, "MistralForCausalLM");
@@ -47,6 +49,8 @@ TEST(ToExportOptions, EveryFieldReachesTheEngine) {
   EXPECT_EQ(options.digest, DigestAlgorithm::kXxh3);
   EXPECT_EQ(options.maximum_shard_bytes, 1000);
   EXPECT_TRUE(options.allow_custom_code);
+  EXPECT_EQ(options.adapter, "/adapter");
+  EXPECT_TRUE(options.adapter_only);
 }
 
 TEST(ToExportOptions, WhatCannotBeDoneIsRefusedByTheNameOfItsField) {

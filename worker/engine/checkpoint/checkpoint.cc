@@ -106,7 +106,8 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadCheckpoint(const std::stri
 absl::Status CheckUnchanged(const Checkpoint& checkpoint) {
   for (const CheckpointFile& file : checkpoint.files) {
     // By name as well: a file that was replaced leaves the open one as it was.
-    const absl::StatusOr<std::unique_ptr<SourceFile>> now = checkpoint.directory->Open(file.name);
+    const absl::StatusOr<std::unique_ptr<SourceFile>> now =
+        (file.directory != nullptr ? file.directory : checkpoint.directory)->Open(file.name);
     const bool same = now.ok() && (*now)->identity() == file.identity;
     if (!same) {
       return Error(Reason::kCheckpointChanged,

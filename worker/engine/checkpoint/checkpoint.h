@@ -64,6 +64,7 @@ struct CheckpointFile {
   std::string name;  // relative to the iteration's directory
   FileIdentity identity;
   std::shared_ptr<const SourceFile> file;
+  std::shared_ptr<const SourceDirectory> directory = nullptr;  // where it is, if not in the checkpoint's (an adapter's)
 };
 
 // Deeper ones are refused, so that recursion over a config.json is safe.
@@ -85,7 +86,7 @@ struct Checkpoint {
   // Empty in other formats.
   std::string hf_config;
   std::vector<CheckpointFile> files;
-  std::vector<StoredTensor> tensors;  // sorted by name
+  std::vector<StoredTensor> tensors;  // sorted by name; behind them an adapter's, see adapter.h
   std::vector<IgnoredEntries> ignored;
   std::shared_ptr<const SourceDirectory> directory;  // the iteration's directory (sidecar files)
   std::shared_ptr<const SourceDirectory> root;       // where the tracker file is; the same as `directory` without one

@@ -35,6 +35,10 @@ absl::Status CheckOptions(const ExportOptions& options) {
     return Error(Reason::kInvalidArgument, fmt::format("--max-shard-size {} is too small: at least {}",
                                                        options.maximum_shard_bytes, kMinimumShard));
   }
+  if (options.adapter_only && options.adapter.empty()) {
+    return Error(Reason::kInvalidArgument,
+                 "--adapter-only exports the adapter that --adapter names, but none is given");
+  }
   return absl::OkStatus();
 }
 

@@ -28,6 +28,8 @@ struct ExportOptions {
   DigestAlgorithm digest = DigestAlgorithm::kSha256;
   std::int64_t maximum_shard_bytes = 5'000'000'000;
   bool allow_custom_code = false;
+  std::string adapter;        // a LoRA adapter's checkpoint, or empty
+  bool adapter_only = false;  // exported alone instead of merged
 };
 
 // A rectangular block of a stored tensor, in the stored tensor's own axes. Its elements in row-major order are what
@@ -56,6 +58,17 @@ struct BlockScales {
   std::int64_t columns = 0;
 };
 
+// A LoRA adapter's update of a matrix W: W + scale (B A), in FP32 before it is rounded to the output's dtype
+// (transform/low_rank_update.h says in which order).
+struct LowRankUpdate {
+  SourceRegion a;               // [rank, columns], all of it
+  std::vector<SourceRegion> b;  // [rows, rank]: one after the other, the output's rows in its order
+  DType a_dtype = DType::kBF16;
+  DType b_dtype = DType::kBF16;
+  std::int64_t rank = 0;
+  float scale = 0;
+};
+
 // The elements, as a row-major array of shape `view`, with their axes in another order: axis i of the result is axis
 // order[i] of the view.
 struct AxisPermutation {
@@ -73,7 +86,10 @@ struct OutputTensor {
   std::vector<SourceRegion> regions;
   AxisPermutation permutation;
   ElementTransform transform;
-  std::optional<BlockScales> scales;  // present: the elements are FP8 codes, and the output is a matrix of values
+  std::optional<BlockScales> scales;    // present: the elements are FP8 codes, and the output is a matrix of values
+  std::optional<LowRankUpdate> update;  // present: the output is a matrix to which an adapter is added
+  // The regions may be those of the output's neighbours too: an adapter's A, which all targets of one weight have.
+  bool shares_source = false;
   std::int32_t shard = 0;
   std::int64_t file_offset = 0;  // of the first byte, in the shard's file
   std::int64_t bytes = 0;
@@ -131,13 +147,14 @@ struct ExportPlan {
 // Reads the checkpoint's metadata, learns the model, builds the plan and checks it both ways: every weight of the
 // checkpoint is used once or ignored with a reason, every tensor that the target needs is produced once. Errors as
 // ReadCheckpoint and LearnModel, and TENSOR_MISSING, TENSOR_UNKNOWN, TENSOR_DUPLICATED, TENSOR_SHAPE_MISMATCH,
-// OPTION_UNSUPPORTED; each names the tensor.
+// OPTION_UNSUPPORTED; each names the tensor. With an adapter also as JoinAdapter and Adapter::Make.
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options);
 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
 // "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view", "order"} (where there is one), "sources":
-// [{"tensor", "offsets", "sizes"}], "scales" (of block scales)}]}], "texts", "sidecars"}.
+// [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update": {"rank", "scale", "a", "b"} (of an
+// adapter)}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan);
 
 }  // namespace slipway::engine

@@ -1,5 +1,6 @@
 #include "worker/engine/plan/make_plan.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <iterator>
 #include <limits>
@@ -10,6 +11,9 @@
 #include "common/checked_math.h"
 #include "common/count_of.h"
 #include "common/error.h"
+#include "worker/engine/checkpoint/adapter.h"
+#include "worker/engine/plan/adapter.h"
+#include "worker/engine/plan/adapter_builder.h"
 #include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/identity_builder.h"
 #include "worker/engine/plan/plan_builder.h"
@@ -24,12 +28,24 @@ namespace {
 
 std::int64_t Elements(std::span<const std::int64_t> shape) { return CheckedVolume(shape).value_or(0); }
 
-std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpoint) {
-  if (!tensor.scales) {
+std::int64_t BytesOf(const SourceRegion& region, const Checkpoint& checkpoint) {
+  return Elements(region.sizes) * InfoOf(checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype).bytes;
+}
+
+// Of an adapter's factors, which are inside their tensors.
+std::int64_t BytesOfUpdate(const OutputTensor& tensor, const Checkpoint& checkpoint) {
+  if (!tensor.update) {
     return 0;
   }
-  const SourceRegion& region = tensor.scales->region;
-  return Elements(region.sizes) * InfoOf(checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype).bytes;
+  std::int64_t bytes = BytesOf(tensor.update->a, checkpoint);
+  for (const SourceRegion& region : tensor.update->b) {
+    bytes += BytesOf(region, checkpoint);
+  }
+  return bytes;
+}
+
+std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpoint) {
+  return tensor.scales ? BytesOf(tensor.scales->region, checkpoint) : 0;
 }
 
 // Sums. Each output's size is known to fit, their sum need not.
@@ -41,7 +57,7 @@ absl::Status AddUp(ExportPlan& plan) {
     if (!input) {
       return Error(Reason::kLimitExceeded, "the model has more than 2^63 bytes", {.tensor = tensor.name});
     }
-    plan.input_bytes = *input + BytesOfScales(tensor, *plan.checkpoint);
+    plan.input_bytes = *input + BytesOfScales(tensor, *plan.checkpoint) + BytesOfUpdate(tensor, *plan.checkpoint);
     plan.parameters += elements;
   }
   for (const Shard& shard : plan.shards) {
@@ -77,6 +93,12 @@ void WarnOfTransforms(ExportPlan& plan) {
   }
 }
 
+void WarnOfAdapter(const Adapter& adapter, ExportPlan& plan) {
+  const auto merged = std::ranges::count_if(plan.tensors, [](const auto& tensor) { return tensor.update.has_value(); });
+  plan.warnings.push_back(fmt::format("an adapter of rank {} and alpha {} is merged into {}", adapter.settings().rank,
+                                      adapter.settings().alpha, CountOf(merged, "tensor")));
+}
+
 void Report(const PlanProgress& progress) {
   if (progress) {
     progress();
@@ -100,10 +122,28 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_p
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
+                                                                  std::shared_ptr<const Checkpoint> checkpoint,
+                                                                  const std::map<std::string, CanonicalTensor>& base,
+                                                                  const Model& model, const ExportOptions& options) {
+  auto plan = std::make_shared<ExportPlan>();
+  plan->options = options;
+  plan->checkpoint = std::move(checkpoint);
+  plan->architecture = model.architecture->name;
+  plan->model_type = model.architecture->model_type;
+  SLIPWAY_RETURN_IF_ERROR(BuildAdapter(adapter, base, model, *plan));
+  WarnOfTransforms(*plan);
+  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
+  SLIPWAY_RETURN_IF_ERROR(CheckAdapterPlan(*plan, model));
+  plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
+  HashPlan(*plan);
+  return plan;
+}
+
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const std::map<std::string, CanonicalTensor>& tensors,
                                                              const Model& model, const ExportOptions& options,
-                                                             const PlanProgress& progress) {
+                                                             const PlanProgress& progress, const Adapter* adapter) {
   auto plan = std::make_shared<ExportPlan>();
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
@@ -112,7 +152,7 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   plan->warnings = model.notes;
   const DType dtype = options.dtype.value_or(model.configuration.parameters_dtype);
 
-  SLIPWAY_ASSIGN_OR_RETURN(BuiltTensors built, BuildTensors(*plan->checkpoint, tensors, model, dtype));
+  SLIPWAY_ASSIGN_OR_RETURN(BuiltTensors built, BuildTensors(*plan->checkpoint, tensors, model, dtype, adapter));
   if (built.tensors.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
     return Error(Reason::kLimitExceeded, "the model has more than 2^31 tensors");
   }
@@ -128,6 +168,9 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                         std::make_move_iterator(files.warnings.end()));
   Report(progress);
   WarnOfTransforms(*plan);
+  if (adapter != nullptr) {
+    WarnOfAdapter(*adapter, *plan);
+  }
   SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
   SLIPWAY_RETURN_IF_ERROR(CheckPlan(*plan, model));
   Report(progress);
@@ -142,6 +185,11 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                                                              const PlanProgress& progress) {
   SLIPWAY_RETURN_IF_ERROR(CheckOptions(options));
   if (checkpoint->format == CheckpointFormat::kHuggingFace) {
+    if (!options.adapter.empty()) {
+      return Error(Reason::kOptionUnsupported,
+                   "--adapter goes with Megatron checkpoints, not with Hugging Face ones yet",
+                   {.file = checkpoint->path});
+    }
     return MakeIdentityPlan(std::move(checkpoint), options);
   }
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
@@ -150,7 +198,15 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
       const Model model,
       LearnModel(*checkpoint, tensors, {.architecture = options.architecture, .hf_config = options.hf_config}));
   Report(progress);
-  return MakePlanOf(std::move(checkpoint), tensors, model, options, progress);
+  if (options.adapter.empty()) {
+    return MakePlanOf(std::move(checkpoint), tensors, model, options, progress);
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(const AdaptedCheckpoint adapted,
+                           JoinAdapter(*checkpoint, options.adapter, options.adapter_only));
+  SLIPWAY_ASSIGN_OR_RETURN(const Adapter adapter, Adapter::Make(adapted, model.configuration.layers));
+  Report(progress);
+  return options.adapter_only ? MakeAdapterPlan(adapter, adapted.checkpoint, tensors, model, options)
+                              : MakePlanOf(adapted.checkpoint, tensors, model, options, progress, &adapter);
 }
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options, const PlanProgress& progress) {

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/model/model.h"
+#include "worker/engine/plan/adapter.h"
 #include "worker/engine/plan/export_plan.h"
 
 namespace slipway::engine {
@@ -24,10 +25,17 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                                                              const ExportOptions& options,
                                                              const PlanProgress& progress = {});
 
-// The rest of it, once names are canonical and the model is known.
+// The rest of it, once names are canonical and the model is known. With an `adapter`, `checkpoint` has both.
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
                                                              const std::map<std::string, CanonicalTensor>& tensors,
                                                              const Model& model, const ExportOptions& options,
-                                                             const PlanProgress& progress = {});
+                                                             const PlanProgress& progress = {},
+                                                             const Adapter* adapter = nullptr);
+
+// Of an adapter that goes alone: `checkpoint` has its tensors, `base` are those of the model that it changes.
+absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
+                                                                  std::shared_ptr<const Checkpoint> checkpoint,
+                                                                  const std::map<std::string, CanonicalTensor>& base,
+                                                                  const Model& model, const ExportOptions& options);
 
 }  // namespace slipway::engine

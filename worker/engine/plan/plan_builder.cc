@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "worker/engine/model/rule_instances.h"
 #include "worker/engine/plan/transforms.h"
+#include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
 namespace {
@@ -51,8 +52,8 @@ class Offenders {
 
 class Builder {
  public:
-  Builder(const Checkpoint& checkpoint, const Tensors& tensors, const Model& model, DType dtype)
-      : checkpoint_(checkpoint), tensors_(tensors), model_(model), dtype_(dtype) {}
+  Builder(const Checkpoint& checkpoint, const Tensors& tensors, const Model& model, DType dtype, const Adapter* adapter)
+      : checkpoint_(checkpoint), tensors_(tensors), model_(model), dtype_(dtype), adapter_(adapter) {}
 
   absl::StatusOr<BuiltTensors> Build() {
     for (const RuleInstance& instance : InstancesOf(*model_.architecture, model_.configuration)) {
@@ -63,6 +64,7 @@ class Builder {
                              fmt::format("{} needs tensors that the checkpoint lacks", model_.architecture->name));
     }
     SLIPWAY_RETURN_IF_ERROR(CheckAllUsed());
+    SLIPWAY_RETURN_IF_ERROR(adapter_ == nullptr ? absl::OkStatus() : adapter_->CheckBases(tensors_));
     return std::move(built_);
   }
 
@@ -83,6 +85,7 @@ class Builder {
         SLIPWAY_ASSIGN_OR_RETURN(auto regions,
                                  RegionsOf(*source, RowsOf(rule, target, model_.configuration), checkpoint_));
         SLIPWAY_RETURN_IF_ERROR(Emit(instance, target, expert, *source, std::move(regions)));
+        SLIPWAY_RETURN_IF_ERROR(AddUpdate(rule, target, *source));
       }
       if (rule.transform == Transform::kVocabulary) {
         SLIPWAY_RETURN_IF_ERROR(NotePadding(*source));
@@ -102,6 +105,9 @@ class Builder {
         continue;
       }
       first = first == nullptr ? source : first;
+      if (FactorsOf(*source) != nullptr) {
+        SLIPWAY_RETURN_IF_ERROR(CheckAdaptable(rule, source->name));
+      }
       if (source->dtype != first->dtype) {
         return Error(Reason::kCheckpointUnsupported,
                      fmt::format("is of another dtype than {}, to which it is stacked", first->name),
@@ -182,6 +188,36 @@ class Builder {
     return absl::OkStatus();
   }
 
+  [[nodiscard]] const AdapterFactors* FactorsOf(const CanonicalTensor& source) const {
+    return adapter_ == nullptr ? nullptr : adapter_->Find(source.name);
+  }
+
+  // Adds the adapter of `source`, if it has one, to the output that was emitted last.
+  absl::Status AddUpdate(const TensorRule& rule, std::size_t target, const CanonicalTensor& source) {
+    const AdapterFactors* const factors = FactorsOf(source);
+    if (factors == nullptr) {
+      return absl::OkStatus();
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckAdaptable(rule, source.name));
+    SLIPWAY_RETURN_IF_ERROR(adapter_->CheckShapes(*factors, source));
+    LowRankUpdate update;
+    update.a_dtype = factors->a->dtype;
+    update.b_dtype = factors->b->dtype;
+    update.rank = adapter_->settings().rank;
+    update.scale = adapter_->settings().Scale();
+    SLIPWAY_ASSIGN_OR_RETURN(update.a, adapter_->RegionOfA(*factors, checkpoint_));
+    SLIPWAY_ASSIGN_OR_RETURN(update.b, RegionsOf(*factors->b, RowsOf(rule, target, model_.configuration), checkpoint_));
+    OutputTensor& output = built_.tensors.back();
+    if (!CanMerge(update, output.transform, output.shape.back())) {
+      return Error(Reason::kLimitExceeded,
+                   fmt::format("its adapter of rank {} for {} columns is more than is merged: at most {} bytes",
+                               update.rank, output.shape.back(), kMaximumFactorBytes),
+                   {.tensor = source.name});
+    }
+    output.update = std::move(update);
+    return absl::OkStatus();
+  }
+
   absl::Status NotePadding(const CanonicalTensor& source) {
     const std::int64_t vocabulary = model_.configuration.vocabulary_size;
     const RowRange padding{vocabulary, source.shape[0] - vocabulary};
@@ -237,6 +273,7 @@ class Builder {
   const Tensors& tensors_;
   const Model& model_;
   const DType dtype_;
+  const Adapter* const adapter_;  // or null
   BuiltTensors built_;
   Offenders missing_;
   std::unordered_set<const CanonicalTensor*> used_;
@@ -245,8 +282,8 @@ class Builder {
 }  // namespace
 
 absl::StatusOr<BuiltTensors> BuildTensors(const Checkpoint& checkpoint, const Tensors& tensors, const Model& model,
-                                          DType dtype) {
-  return Builder(checkpoint, tensors, model, dtype).Build();
+                                          DType dtype, const Adapter* adapter) {
+  return Builder(checkpoint, tensors, model, dtype, adapter).Build();
 }
 
 }  // namespace slipway::engine

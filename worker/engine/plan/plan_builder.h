@@ -10,6 +10,7 @@
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/model/model.h"
+#include "worker/engine/plan/adapter.h"
 #include "worker/engine/plan/export_plan.h"
 
 namespace slipway::engine {
@@ -20,9 +21,11 @@ struct BuiltTensors {
 };
 
 // TENSOR_MISSING, TENSOR_UNKNOWN, TENSOR_SHAPE_MISMATCH, CHECKPOINT_UNSUPPORTED (weights that are not floating-point
-// numbers); each names the canonical tensor and says how many there are of the kind. `dtype` is the output's.
+// numbers); each names the canonical tensor and says how many there are of the kind. `dtype` is the output's. With an
+// `adapter` (of `checkpoint` too) the outputs of its bases have updates; TENSOR_UNKNOWN for bases that the model has
+// not, OPTION_UNSUPPORTED for weights to which an adapter cannot be added.
 absl::StatusOr<BuiltTensors> BuildTensors(const Checkpoint& checkpoint,
                                           const std::map<std::string, CanonicalTensor>& tensors, const Model& model,
-                                          DType dtype);
+                                          DType dtype, const Adapter* adapter = nullptr);
 
 }  // namespace slipway::engine

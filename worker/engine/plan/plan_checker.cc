@@ -107,6 +107,57 @@ absl::Status CheckIdentity(const ExportPlan& plan) {
                           : broken(Reason::kTensorMissing, "does not produce it", expected.begin()->first);
 }
 
+// 1 of a plan of an adapter.
+absl::Status CheckAdapter(const ExportPlan& plan, const Model& model) {
+  std::unordered_map<std::string_view, const OutputTensor*> produced;
+  for (const OutputTensor& tensor : plan.tensors) {
+    if (!produced.emplace(tensor.name, &tensor).second) {
+      return Error(Reason::kTensorDuplicated, "the plan produces it twice", {.tensor = tensor.name});
+    }
+  }
+  const auto take = [&produced](const std::string& name) {
+    const auto found = produced.find(name);
+    const OutputTensor* const tensor = found == produced.end() ? nullptr : found->second;
+    produced.erase(name);
+    return tensor;
+  };
+  for (const RuleInstance& instance : InstancesOf(*model.architecture, model.configuration)) {
+    for (std::size_t target = 0; target < instance.rule->targets.size(); ++target) {
+      const TargetRule& rule = instance.rule->targets[target];
+      const std::int64_t times = IsPerExpert(rule.name) ? model.configuration.experts.count.value_or(0) : 1;
+      for (std::int64_t expert = 0; expert < times; ++expert) {
+        const std::string weight = TargetName(instance, target, model.configuration, expert);
+        const std::string module = "base_model.model." + weight.substr(0, weight.rfind('.'));
+        const OutputTensor* const a = take(module + ".lora_A.weight");
+        const OutputTensor* const b = take(module + ".lora_B.weight");
+        if (a == nullptr && b == nullptr) {
+          continue;
+        }
+        if (a == nullptr || b == nullptr) {
+          return Error(Reason::kTensorMissing, "the plan produces one factor of two", {.tensor = weight});
+        }
+        const Shape shape = TargetShape(rule, model.configuration);
+        const auto has = [](const OutputTensor& tensor, std::int64_t rows, std::int64_t columns) {
+          const auto bytes = CheckedMultiply(CheckedMultiply(rows, columns).value_or(-1), InfoOf(tensor.dtype).bytes);
+          return tensor.shape == Shape{rows, columns} && tensor.bytes == bytes && tensor.transform.to == tensor.dtype &&
+                 !tensor.transform.add_one && tensor.permutation.IsNone();
+        };
+        const bool matrices = shape.size() == 2 && a->shape.size() == 2;
+        if (!matrices || !has(*a, a->shape[0], shape[1]) || !has(*b, shape[0], a->shape[0])) {
+          return Error(Reason::kTensorShapeMismatch,
+                       fmt::format("the plan makes factors [{}] and [{}] of [{}]", fmt::join(a->shape, ", "),
+                                   fmt::join(b->shape, ", "), fmt::join(shape, ", ")),
+                       {.tensor = weight});
+        }
+      }
+    }
+  }
+  return produced.empty() ? absl::OkStatus()
+                          : Error(Reason::kTensorUnknown,
+                                  fmt::format("the plan produces it, but {} has no such module", plan.architecture),
+                                  {.tensor = std::string(produced.begin()->first)});
+}
+
 // 4: one file, its tensors one after the other behind the header that describes them.
 absl::Status CheckShard(const ExportPlan& plan, std::size_t number) {
   const Shard& shard = plan.shards[number];
@@ -157,6 +208,12 @@ absl::Status CheckShards(const ExportPlan& plan) {
 
 absl::Status CheckPlan(const ExportPlan& plan, const Model& model) {
   SLIPWAY_RETURN_IF_ERROR(OutputCheck(plan, model).Run());
+  SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));
+  return CheckShards(plan);
+}
+
+absl::Status CheckAdapterPlan(const ExportPlan& plan, const Model& model) {
+  SLIPWAY_RETURN_IF_ERROR(CheckAdapter(plan, model));
   SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));
   return CheckShards(plan);
 }

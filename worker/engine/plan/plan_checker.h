@@ -22,4 +22,9 @@ absl::Status CheckPlan(const ExportPlan& plan, const Model& model);
 // produced under its own name with its shape, except scales that another one consumes, and nothing else is.
 absl::Status CheckIdentityPlan(const ExportPlan& plan);
 
+// The same for a plan of an adapter alone: 1. is that a target of the model that has one of lora_A and lora_B has both,
+// of the target's shape and of one rank, and that nothing else is produced. A region of A may be used by several
+// targets.
+absl::Status CheckAdapterPlan(const ExportPlan& plan, const Model& model);
+
 }  // namespace slipway::engine

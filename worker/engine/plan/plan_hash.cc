@@ -56,12 +56,18 @@ std::string OutputHash(const ExportPlan& plan) {
 // masters, norms stored minus 1).
 void AddTransform(const OutputTensor& tensor, Serializer& out) {
   const bool permuted = !tensor.permutation.IsNone();
-  out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0));
+  out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0) | (tensor.update ? 4 : 0));
   if (permuted) {
     out.Numbers(tensor.permutation.view);
     for (const std::uint8_t axis : tensor.permutation.order) {  // as many as the view has axes
       out.Number(axis);
     }
+  }
+  if (tensor.update) {
+    out.Number(tensor.update->rank);
+    out.Number(std::bit_cast<std::int32_t>(tensor.update->scale));
+    out.Text(InfoOf(tensor.update->a_dtype).safetensors_name);
+    out.Text(InfoOf(tensor.update->b_dtype).safetensors_name);
   }
   out.Text(InfoOf(tensor.transform.from).safetensors_name);
   out.Text(InfoOf(tensor.transform.to).safetensors_name);
@@ -114,6 +120,13 @@ std::string PlanHash(const ExportPlan& plan) {
     }
     if (tensor.scales) {
       AddRegion(tensor.scales->region, out);
+    }
+    if (tensor.update) {
+      AddRegion(tensor.update->a, out);
+      out.Count(tensor.update->b.size());
+      for (const SourceRegion& region : tensor.update->b) {
+        AddRegion(region, out);
+      }
     }
   }
   out.Count(plan.unused.size());

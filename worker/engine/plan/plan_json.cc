@@ -38,11 +38,23 @@ std::string TransformToText(const OutputTensor& tensor) {
   if (transform.add_one) {
     add("add one");
   }
+  if (tensor.update) {
+    add(fmt::format("add an update of rank {}", tensor.update->rank));
+  }
   if (transform.from != transform.to) {
     add("cast " + std::string(InfoOf(transform.from).safetensors_name) + " to " +
         std::string(InfoOf(transform.to).safetensors_name));
   }
   return text.empty() ? "copy" : text;
+}
+
+ordered_json UpdateToJson(const LowRankUpdate& update, const Checkpoint& checkpoint) {
+  ordered_json b = ordered_json::array();
+  for (const SourceRegion& region : update.b) {
+    b.push_back(RegionToJson(region, checkpoint));
+  }
+  return {
+      {"rank", update.rank}, {"scale", update.scale}, {"a", RegionToJson(update.a, checkpoint)}, {"b", std::move(b)}};
 }
 
 ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoint) {
@@ -62,6 +74,9 @@ ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoi
   json["sources"] = std::move(sources);
   if (tensor.scales) {
     json["scales"] = RegionToJson(tensor.scales->region, checkpoint);
+  }
+  if (tensor.update) {
+    json["update"] = UpdateToJson(*tensor.update, checkpoint);
   }
   return json;
 }

@@ -13,6 +13,7 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
 namespace {
@@ -82,6 +83,7 @@ absl::Status AppendRuns(const SourceRegion& region, const StoredTensor& stored, 
 struct Use {
   const SourceRegion* region = nullptr;
   std::string_view for_what;  // an output's name, or the reason of an unused region
+  bool shared = false;        // with neighbours that use the same region: counts once for all of them
 };
 
 absl::Status CheckExactCover(const StoredTensor& stored, const std::vector<Use>& uses) {
@@ -166,21 +168,61 @@ absl::Status CheckScalesOf(const OutputTensor& output) {
                      {.tensor = output.name});
 }
 
+// An update has all of A and the rows of B that are the output's.
+absl::Status CheckUpdateOf(const OutputTensor& output, const Checkpoint& checkpoint) {
+  const LowRankUpdate& update = *output.update;
+  const auto is_matrix = [](const SourceRegion& region, std::int64_t rows, std::int64_t columns) {
+    const std::size_t rank = region.sizes.size();
+    return rank >= 2 && region.sizes[rank - 2] == rows && region.sizes[rank - 1] == columns &&
+           CheckedVolume(region.sizes) == CheckedMultiply(rows, columns);
+  };
+  const auto dtype_of = [&](const SourceRegion& region) {
+    return checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype;
+  };
+  bool fits = output.shape.size() == 2 && output.permutation.IsNone() && !output.scales &&
+              CanMerge(update, output.transform, output.shape[1]) && dtype_of(update.a) == update.a_dtype &&
+              is_matrix(update.a, update.rank, output.shape[1]);
+  std::int64_t rows = 0;
+  for (std::size_t i = 0; fits && i < update.b.size(); ++i) {
+    const SourceRegion& region = update.b[i];
+    const std::int64_t more = region.sizes.size() < 2 ? -1 : region.sizes[region.sizes.size() - 2];
+    fits = is_matrix(region, more, update.rank) && dtype_of(region) == update.b_dtype;
+    rows += more;  // fits is false before it can overflow: regions are inside their tensors
+  }
+  return fits && rows == output.shape[0]
+             ? absl::OkStatus()
+             : Error(Reason::kTensorShapeMismatch,
+                     fmt::format("has shape [{}], to which its update of rank {} cannot be added",
+                                 fmt::join(output.shape, ", "), update.rank),
+                     {.tensor = output.name});
+}
+
 absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan) {
   const std::vector<StoredTensor>& stored = plan.checkpoint->tensors;
   std::vector<std::vector<Use>> uses(stored.size());
-  const auto add = [&](const SourceRegion& region, std::string_view for_what) -> absl::Status {
+  const auto add = [&](const SourceRegion& region, std::string_view for_what, bool shared = false) -> absl::Status {
     if (region.tensor < 0 || std::cmp_greater_equal(region.tensor, stored.size())) {
       return Error(Reason::kInternal, "the plan takes it from a tensor that is not there",
                    {.tensor = std::string(for_what)});
     }
     const auto index = static_cast<std::size_t>(region.tensor);
-    uses[index].push_back({&region, for_what});
+    const Use* const before = uses[index].empty() ? nullptr : &uses[index].back();
+    if (!shared || before == nullptr || !before->shared || before->region->offsets != region.offsets ||
+        before->region->sizes != region.sizes) {
+      uses[index].push_back({&region, for_what, shared});
+    }
     return CheckInside(region, stored[index]);
   };
   for (const OutputTensor& output : plan.tensors) {
     for (const SourceRegion& region : output.regions) {
-      SLIPWAY_RETURN_IF_ERROR(add(region, output.name));
+      SLIPWAY_RETURN_IF_ERROR(add(region, output.name, output.shares_source));
+    }
+    if (output.update) {
+      SLIPWAY_RETURN_IF_ERROR(add(output.update->a, output.name, /*shared=*/true));
+      for (const SourceRegion& region : output.update->b) {
+        SLIPWAY_RETURN_IF_ERROR(add(region, output.name));
+      }
+      SLIPWAY_RETURN_IF_ERROR(CheckUpdateOf(output, *plan.checkpoint));
     }
     if (output.scales) {
       SLIPWAY_RETURN_IF_ERROR(add(output.scales->region, output.name));

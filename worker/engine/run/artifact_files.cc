@@ -70,7 +70,8 @@ Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& result
   manifest.iteration = checkpoint.iteration;
   manifest.digest = plan.options.digest;
   for (const CheckpointFile& file : checkpoint.files) {
-    manifest.source_files.push_back({file.name, file.identity.size, file.identity.modified_ns});
+    const std::string& name = file.directory == nullptr ? file.name : file.file->name();
+    manifest.source_files.push_back({name, file.identity.size, file.identity.modified_ns});
   }
   for (const ShardResult& shard : results) {
     manifest.files.push_back({shard.file, shard.bytes, shard.digest});

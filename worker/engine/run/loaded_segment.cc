@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
+#include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
 namespace {
@@ -28,7 +29,7 @@ std::int64_t PagesOf(const WindowRange& range) {
 }  // namespace
 
 std::int64_t LoadedSegment::BufferBytes(const Segment& segment) {
-  std::int64_t bytes = segment.buffer_bytes;
+  std::int64_t bytes = segment.buffer_bytes + segment.factor_bytes;
   for (const WindowRange& range : segment.windows) {
     bytes += PagesOf(range);
   }
@@ -61,7 +62,8 @@ absl::Status LoadedSegment::ReadWindows(const Checkpoint& checkpoint) {
 }
 
 absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
-  std::byte* free = free_;
+  factors_ = reinterpret_cast<float*>(free_);  // on a page
+  std::byte* free = free_ + segment_.factor_bytes;
   if (segment_.has_header) {
     pieces_.push_back(PieceOf(std::as_bytes(std::span(shard.header))));
   }
@@ -70,6 +72,12 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
     const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
     if (tensor.scales) {
       SLIPWAY_RETURN_IF_ERROR(Dequantize(plan, part, free));
+      pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
+      free += part.bytes;
+      continue;
+    }
+    if (tensor.update) {
+      Merge(tensor, part, free);
       pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
       free += part.bytes;
       continue;
@@ -127,6 +135,37 @@ absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const TensorPart&
     output += bytes;
   }
   return absl::OkStatus();
+}
+
+void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output) {
+  const LowRankUpdate& update = *tensor.update;
+  float* free = factors_;
+  const auto convert = [&](std::size_t first, std::size_t count, DType dtype) {
+    for (std::size_t run = first; run < first + count; ++run) {
+      const std::span<const std::byte> source = BytesOf(run);
+      const std::span<float> values(free, source.size() / static_cast<std::size_t>(InfoOf(dtype).bytes));
+      TransformElements({.add_one = false, .from = dtype, .to = DType::kF32}, source, std::as_writable_bytes(values));
+      free += values.size();
+    }
+  };
+  convert(part.factor_run, part.a_run_count, update.a_dtype);
+  const float* const b = free;
+  convert(part.factor_run + part.a_run_count, part.b_run_count, update.b_dtype);
+  const LowRankFactors factors{.a = factors_,
+                               .b = b,
+                               .rank = update.rank,
+                               .columns = tensor.shape[1],
+                               .first_row = part.first_element / tensor.shape[1],
+                               .scale = update.scale};
+  std::int64_t element = part.first_element;
+  for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
+    const std::span<const std::byte> source = BytesOf(run);
+    const std::size_t count = source.size() / static_cast<std::size_t>(InfoOf(tensor.transform.from).bytes);
+    const std::size_t bytes = count * static_cast<std::size_t>(InfoOf(tensor.transform.to).bytes);
+    MergeLowRank(tensor.transform, factors, element, source, {output, bytes});
+    element += static_cast<std::int64_t>(count);
+    output += bytes;
+  }
 }
 
 std::span<const std::byte> LoadedSegment::BytesOf(std::size_t run) const {

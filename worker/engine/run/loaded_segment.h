@@ -45,11 +45,13 @@ class LoadedSegment {
   absl::Status ReadWindows(const Checkpoint& checkpoint);
   absl::Status FillPieces(const ExportPlan& plan, const Shard& shard);
   absl::Status Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const;
+  void Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output);
   [[nodiscard]] std::span<const std::byte> BytesOf(std::size_t run) const;
 
   Segment segment_;
   BufferPool::Buffer buffer_;
-  std::byte* free_;  // what follows in the buffer is not used yet
+  std::byte* free_;           // what follows in the buffer is not used yet
+  float* factors_ = nullptr;  // Segment::factor_bytes of the buffer, for one part after the other
   std::vector<std::span<const std::byte>> windows_;
   std::vector<iovec> pieces_;
   std::vector<std::size_t> first_pieces_;

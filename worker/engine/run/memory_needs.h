@@ -1,9 +1,11 @@
 // What writing a shard takes from the memory budget.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
 
@@ -16,8 +18,17 @@ inline constexpr std::int64_t kMaximumSegmentWindows = 3 * kSegmentBytes;
 // Most that one segment holds: its windows, and a buffer for what is not a plain copy.
 inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + kSegmentBytes;
 
-// The smallest budget in which any shard of `plan` can be written: one segment in flight. More makes it faster, up to
+// The smallest budget in which any shard of `plan` can be written: one segment in flight, and the factors of an adapter
+// that is merged. More makes it faster, up to
 // a few segments a thread.
-[[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& /*plan*/) { return kMaximumSegmentMemory; }
+[[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& plan) {
+  std::int64_t merge = 0;
+  for (const OutputTensor& tensor : plan.tensors) {
+    if (tensor.update) {
+      merge = std::max(merge, MergeMemory(*tensor.update, tensor.shape[1]));
+    }
+  }
+  return kMaximumSegmentMemory + merge;
+}
 
 }  // namespace slipway::engine

@@ -8,6 +8,7 @@
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
+#include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
 namespace {
@@ -67,6 +68,10 @@ bool AddRun(Segment& segment, const SourceRun& run) {
 }
 
 bool CanMake(const ExportPlan& plan, const OutputTensor& tensor) {
+  if (tensor.update) {
+    return tensor.shape.size() == 2 && !tensor.scales && tensor.permutation.IsNone() &&
+           CanMerge(*tensor.update, tensor.transform, tensor.shape[1]);
+  }
   if (!tensor.scales) {
     return CanTransform(tensor.transform);
   }
@@ -136,6 +141,17 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
       return false;
     }
   }
+  if (tensor.update && wanted > 0) {
+    const std::int64_t columns = tensor.shape[1];
+    wanted = std::min(wanted, MaximumMergedRows(*tensor.update) * columns - next_element_ % columns);
+    SLIPWAY_ASSIGN_OR_RETURN(const bool taken, TakeFactors(segment, tensor, wanted, part));
+    // A run is taken whole or not at all: what the factors left of the windows must do for one.
+    const std::int64_t left = kMaximumSegmentWindows - segment.window_bytes - kMaximumGap - 2 * kPage;
+    if (!taken || left < source_element) {
+      return false;
+    }
+    wanted = std::min(wanted, left / source_element);
+  }
   part.first_run = segment.runs.size();
   scratch_.clear();
   SLIPWAY_RETURN_IF_ERROR(reader_.Read(tensor, next_element_, wanted, kMaximumRuns, scratch_).status());
@@ -156,7 +172,10 @@ absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
   }
   const bool short_runs =
       part.run_count > 1 && part.bytes < static_cast<std::int64_t>(part.run_count) * kShortestDirectRun;
-  part.buffered = !tensor.transform.IsCopy() || short_runs;
+  part.buffered = !tensor.transform.IsCopy() || short_runs || tensor.update.has_value();
+  if (tensor.update) {
+    segment.factor_bytes = std::max(segment.factor_bytes, MergeMemory(*tensor.update, tensor.shape[1]));
+  }
   Advance(segment, part);
   return !full;
 }
@@ -229,6 +248,49 @@ absl::StatusOr<bool> SegmentCutter::TakeScales(Segment& segment, const OutputTen
   part.first_scale = range.first;
   used_files_[static_cast<std::size_t>(scratch_.front().file)] = true;
   return AddRun(segment, scratch_.front());
+}
+
+absl::StatusOr<bool> SegmentCutter::TakeFactors(Segment& segment, const OutputTensor& tensor, std::int64_t count,
+                                                TensorPart& part) {
+  const LowRankUpdate& update = *tensor.update;
+  if (next_element_ == 0) {
+    factors_[0].name = tensor.name;
+    factors_[0].regions = {update.a};
+    factors_[1].name = tensor.name;
+    factors_[1].regions = update.b;
+    for (std::optional<RegionReader>& reader : factor_readers_) {
+      reader.emplace(*plan_.checkpoint);
+    }
+  }
+  const std::int64_t columns = tensor.shape[1];
+  const std::int64_t first_row = next_element_ / columns;
+  const std::int64_t rows = (next_element_ + count - 1) / columns + 1 - first_row;
+  part.factor_run = segment.runs.size();
+  SLIPWAY_ASSIGN_OR_RETURN(part.a_run_count,
+                           TakeFactor(segment, *factor_readers_[0], factors_[0], 0, update.rank * columns));
+  if (part.a_run_count == 0) {
+    return false;
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(part.b_run_count, TakeFactor(segment, *factor_readers_[1], factors_[1],
+                                                        first_row * update.rank, rows * update.rank));
+  return part.b_run_count > 0;
+}
+
+absl::StatusOr<std::size_t> SegmentCutter::TakeFactor(Segment& segment, RegionReader& reader,
+                                                      const OutputTensor& factor, std::int64_t first,
+                                                      std::int64_t count) {
+  scratch_.clear();
+  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t found, reader.Read(factor, first, count, kMaximumRuns, scratch_));
+  if (found != count) {
+    return Error(Reason::kInternal, "its adapter is scattered in the checkpoint", {.tensor = factor.name});
+  }
+  for (const SourceRun& run : scratch_) {
+    if (!AddRun(segment, run)) {
+      return 0;
+    }
+    used_files_[static_cast<std::size_t>(run.file)] = true;
+  }
+  return scratch_.size();
 }
 
 }  // namespace slipway::engine

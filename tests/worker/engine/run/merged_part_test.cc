@@ -1,0 +1,140 @@
+// Outputs to which an adapter is added, in segments of any size and in the smallest budget.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/error.h"
+#include "tests/support/memory_source.h"
+#include "tests/support/random_export.h"
+#include "worker/engine/run/loaded_segment.h"
+#include "worker/engine/run/memory_needs.h"
+#include "worker/engine/run/segment_cutter.h"
+#include "worker/engine/write/safetensors.h"
+
+namespace slipway::engine {
+namespace {
+
+// The file's bytes without its header, in segments of at most `segment_bytes`.
+std::string Write(const ExportPlan& plan, std::int64_t segment_bytes) {
+  SegmentCutter cutter(plan, 0, segment_bytes);
+  MemoryBudget budget(MinimumMemoryBudget(plan));
+  BufferPool buffers(budget);
+  std::string bytes;
+  while (true) {
+    auto segment = cutter.Next();
+    EXPECT_TRUE(segment.ok()) << Describe(segment.status());
+    if (!segment.ok() || !*segment) {
+      return bytes.substr(plan.shards[0].header.size());
+    }
+    EXPECT_LE((*segment)->memory(), budget.total());
+    EXPECT_LE(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
+    auto buffer = buffers.Take(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
+    const auto loaded = LoadedSegment::Load(plan, plan.shards[0], **std::move(segment), std::move(buffer));
+    EXPECT_TRUE(loaded.ok()) << Describe(loaded.status());
+    for (const iovec& piece : (*loaded)->pieces()) {
+      bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
+    }
+  }
+}
+
+constexpr const char* kFixture = SLIPWAY_TEST_DATA "/adapters/bridge-lora_llama3_tp2_pp1";
+
+TEST(MergedPart, TheMergedModelIsMegatronBridgesInSegmentsOfAnySize) {
+  const std::string fixture = kFixture;
+  ExportOptions options;
+  options.checkpoint = fixture + "/base";
+  options.adapter = fixture + "/adapter";
+  const auto plan = MakePlan(options);
+  ASSERT_TRUE(plan.ok()) << Describe(plan.status());
+  const std::string golden = test::ReadFile(fixture + "/golden_hf/model.safetensors");
+  const auto header = ParseSafetensorsHeader(golden, static_cast<std::int64_t>(golden.size()), "golden");
+  ASSERT_TRUE(header.ok());
+  for (const std::int64_t segment : {std::int64_t{2}, std::int64_t{62}, std::int64_t{1000}, kSegmentBytes}) {
+    const std::string data = Write(**plan, segment);
+    ASSERT_EQ(header->entries.size(), (*plan)->tensors.size());
+    for (const SafetensorsEntry& entry : header->entries) {
+      const auto tensor = std::ranges::find((*plan)->tensors, entry.name, &OutputTensor::name);
+      ASSERT_NE(tensor, (*plan)->tensors.end()) << entry.name;
+      const std::int64_t begin = tensor->file_offset - static_cast<std::int64_t>((*plan)->shards[0].header.size());
+      EXPECT_TRUE(data.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(tensor->bytes)) ==
+                  golden.substr(static_cast<std::size_t>(header->data_position + entry.begin),
+                                static_cast<std::size_t>(entry.end - entry.begin)))
+          << entry.name << " in segments of " << segment;
+    }
+  }
+}
+
+std::string Floats(std::size_t count, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::string bytes(count * sizeof(float), '\0');
+  for (std::size_t i = 0; i < count; ++i) {
+    // Small integers: every order of summation gives the same.
+    const float value = static_cast<float>(random() % 15) - 7;
+    std::memcpy(bytes.data() + i * sizeof(float), &value, sizeof(value));
+  }
+  return bytes;
+}
+
+float At(const std::string& matrix, std::int64_t element) {
+  float value = 0;
+  std::memcpy(&value, matrix.data() + element * static_cast<std::int64_t>(sizeof(value)), sizeof(value));
+  return value;
+}
+
+// The largest factor that is merged, of FP32, and a weight whose rows are wide.
+TEST(MergedPart, TheLargestFactorsStayInTheSmallestBudget) {
+  constexpr std::int64_t kRows = 90;
+  constexpr std::int64_t kColumns = 65'536;
+  constexpr std::int64_t kRank = 32;
+  const std::string w = Floats(kRows * kColumns, 1);
+  const std::string a = Floats(kRank * kColumns, 2);
+  const std::string b = Floats(kRows * kRank, 3);
+  ASSERT_EQ(static_cast<std::int64_t>(a.size()), kMaximumFactorBytes);
+  auto checkpoint = std::make_shared<Checkpoint>();
+  const auto add = [&](const std::string& name, const std::string& bytes, const Shape& shape) {
+    auto file = std::make_shared<test::MemoryFile>(bytes, name);
+    const auto number = static_cast<std::int32_t>(checkpoint->files.size());
+    checkpoint->files.push_back({.name = name, .identity = file->identity(), .file = file});
+    Piece piece;
+    piece.offsets = {0, 0};
+    piece.sizes = shape;
+    piece.file = number;
+    piece.length = static_cast<std::int64_t>(bytes.size());
+    checkpoint->tensors.push_back({.name = name, .dtype = DType::kF32, .shape = shape, .pieces = {piece}});
+    return SourceRegion{.tensor = number, .offsets = {0, 0}, .sizes = shape};
+  };
+  ExportPlan plan;
+  OutputTensor& output = plan.tensors.emplace_back();
+  output.regions = {add("w", w, {kRows, kColumns})};
+  LowRankUpdate update;
+  update.a = add("a", a, {kRank, kColumns});
+  update.b = {add("b", b, {kRows, kRank})};
+  update.a_dtype = update.b_dtype = DType::kF32;
+  update.rank = kRank;
+  update.scale = 0.5F;
+  output.update = update;
+  output.shape = {kRows, kColumns};
+  output.dtype = DType::kF32;
+  output.transform = {.add_one = false, .from = DType::kF32, .to = DType::kF32};
+  output.bytes = kRows * kColumns * 4;
+  plan.checkpoint = checkpoint;
+  plan.shards.push_back({.file = "model.safetensors", .header = {}, .bytes = output.bytes, .tensor_count = 1});
+
+  const std::string merged = Write(plan, kSegmentBytes);
+  ASSERT_EQ(static_cast<std::int64_t>(merged.size()), output.bytes);
+  for (std::int64_t element = 0; element < kRows * kColumns; element += 7) {
+    double sum = 0;
+    for (std::int64_t r = 0; r < kRank; ++r) {
+      sum += static_cast<double>(At(b, element / kColumns * kRank + r)) *
+             static_cast<double>(At(a, r * kColumns + element % kColumns));
+    }
+    ASSERT_EQ(At(merged, element), static_cast<float>(static_cast<double>(At(w, element)) + 0.5 * sum)) << element;
+  }
+}
+
+}  // namespace
+}  // namespace slipway::engine

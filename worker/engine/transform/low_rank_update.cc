@@ -1,0 +1,77 @@
+// Compiled without contraction (worker/CMakeLists.txt): a fused multiply-add would round differently on some machines.
+#include "worker/engine/transform/low_rank_update.h"
+
+#include <algorithm>
+#include <array>
+
+#include "worker/engine/transform/element_transform.h"
+
+namespace slipway::engine {
+namespace {
+
+// Columns that are summed at a time, few enough to stay in registers.
+constexpr std::size_t kBlock = 32;
+using Block = std::array<float, kBlock>;
+
+bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
+
+// Of one row: sums of `count` columns, the first of which `a` points to in A's first row.
+void Sum(const float* a, const float* b, const LowRankFactors& factors, std::size_t count, Block& sums) {
+  sums.fill(0);
+  for (std::int64_t r = 0; r < factors.rank; ++r) {
+    const float factor = b[r];
+    const float* const row = a + r * factors.columns;
+    if (count == kBlock) {
+      for (std::size_t i = 0; i < kBlock; ++i) {  // a constant number, for the vectorizer
+        sums[i] += factor * row[i];
+      }
+      continue;
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      sums[i] += factor * row[i];
+    }
+  }
+}
+
+}  // namespace
+
+bool CanMerge(const LowRankUpdate& update, const ElementTransform& transform, std::int64_t columns) {
+  return IsFloat(transform.from) && IsFloat(transform.to) && !transform.add_one && IsFloat(update.a_dtype) &&
+         IsFloat(update.b_dtype) && update.rank > 0 && update.rank <= kMaximumRank && columns > 0 &&
+         columns <= kMaximumFactorBytes / InfoOf(update.a_dtype).bytes / update.rank;
+}
+
+std::int64_t MaximumMergedRows(const LowRankUpdate& update) {
+  return kFactorRowBytes / static_cast<std::int64_t>(sizeof(float)) / update.rank;
+}
+
+std::int64_t MergeMemory(const LowRankUpdate& update, std::int64_t columns) {
+  return update.rank * columns * static_cast<std::int64_t>(sizeof(float)) + kFactorRowBytes;
+}
+
+void MergeLowRank(const ElementTransform& transform, const LowRankFactors& factors, std::int64_t first,
+                  std::span<const std::byte> source, std::span<std::byte> output) {
+  const auto from = static_cast<std::size_t>(InfoOf(transform.from).bytes);
+  const auto to = static_cast<std::size_t>(InfoOf(transform.to).bytes);
+  const std::size_t count = source.size() / from;
+  Block sums;
+  Block values;
+  for (std::size_t done = 0; done < count;) {
+    const std::int64_t element = first + static_cast<std::int64_t>(done);
+    const std::int64_t row = element / factors.columns;
+    const std::int64_t column = element % factors.columns;
+    const std::size_t length = std::min({kBlock, count - done, static_cast<std::size_t>(factors.columns - column)});
+    Sum(factors.a + column, factors.b + (row - factors.first_row) * factors.rank, factors, length, sums);
+    const std::span<float> block = std::span(values).first(length);
+    TransformElements({.add_one = false, .from = transform.from, .to = DType::kF32},
+                      source.subspan(done * from, length * from), std::as_writable_bytes(block));
+    for (std::size_t i = 0; i < length; ++i) {
+      block[i] += factors.scale * sums[i];
+    }
+    TransformElements({.add_one = false, .from = DType::kF32, .to = transform.to}, std::as_bytes(block),
+                      output.subspan(done * to, length * to));
+    done += length;
+  }
+}
+
+}  // namespace slipway::engine

@@ -1,0 +1,43 @@
+// A low-rank update merged into a weight: W' = W + scale (B A), the scalar reference that defines the result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "worker/engine/plan/export_plan.h"
+
+namespace slipway::engine {
+
+// Limits of what is merged: they bound what a segment holds.
+inline constexpr std::int64_t kMaximumRank = 8192;
+inline constexpr std::int64_t kMaximumFactorBytes = std::int64_t{8} << 20;  // of A, as it is stored
+inline constexpr std::int64_t kFactorRowBytes = std::int64_t{1} << 20;      // of B's rows of one part, in FP32
+
+// Whether MergeLowRank can do it: all of F32, BF16 and F16, and within the limits.
+[[nodiscard]] bool CanMerge(const LowRankUpdate& update, const ElementTransform& transform, std::int64_t columns);
+
+// Most rows of the output that one part may have.
+[[nodiscard]] std::int64_t MaximumMergedRows(const LowRankUpdate& update);
+
+// What the factors of one part take in FP32: all of A, and rows of B.
+[[nodiscard]] std::int64_t MergeMemory(const LowRankUpdate& update, std::int64_t columns);
+
+struct LowRankFactors {
+  const float* a = nullptr;  // [rank, columns]
+  const float* b = nullptr;  // [rows, rank], from row `first_row` of the output on
+  std::int64_t rank = 0;
+  std::int64_t columns = 0;
+  std::int64_t first_row = 0;
+  float scale = 0;
+};
+
+// The elements of an output from number `first` on, as many as `source` (any alignment, little-endian) has:
+//   sum = 0; for r = 0 ... rank - 1: sum = sum + B[row, r] * A[r, column]
+//   output = W + scale * sum
+// Every operation is rounded to FP32 by itself, nothing is fused; the result is rounded to the output's dtype. Requires
+// CanMerge. Thread-safe.
+void MergeLowRank(const ElementTransform& transform, const LowRankFactors& factors, std::int64_t first,
+                  std::span<const std::byte> source, std::span<std::byte> output);
+
+}  // namespace slipway::engine
