@@ -1,4 +1,4 @@
-// Plans and inspections, which arrive as JSON from the engine or a server, as people read them.
+// A plan, which arrives as JSON from the engine or a server, as people read it.
 #pragma once
 
 #include <string>
@@ -7,10 +7,8 @@
 
 namespace slipway {
 
-// `plan` as worker/engine/plan/export_plan.h describes it (PlanToJson). `tensors`: with a row for each.
+// `plan` as worker/engine/plan/export_plan.h describes it (PlanToJson). `tensors`: with a row for each, where the
+// plan has them.
 std::string RenderPlan(const nlohmann::ordered_json& plan, bool tensors, int width);
-
-// `inspection` as worker/engine/plan/inspection.h describes it.
-std::string RenderInspection(const nlohmann::ordered_json& inspection, int width);
 
 }  // namespace slipway

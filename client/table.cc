@@ -1,6 +1,7 @@
 #include "client/table.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -10,6 +11,27 @@ namespace slipway {
 namespace {
 
 constexpr std::size_t kGap = 2;
+constexpr std::size_t kMinimumRoom = 24;  // for values, however narrow the terminal
+
+// Lines of at most `columns`, but never less than a word.
+std::vector<std::string> Wrap(std::string_view text, std::size_t columns) {
+  std::vector<std::string> lines;
+  std::string line;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string_view word = text.substr(begin, end - begin);
+    if (!line.empty() && DisplayWidth(line) + 1 + DisplayWidth(word) > columns) {
+      lines.push_back(std::move(line));
+      line.clear();
+    } else if (begin > 0) {
+      line += ' ';
+    }
+    line += word;
+    begin = end + 1;
+  }
+  lines.push_back(std::move(line));
+  return lines;
+}
 
 }  // namespace
 
@@ -78,15 +100,20 @@ std::string Table::Render(int width) const {
   return text;
 }
 
-std::string RenderPairs(const std::vector<std::pair<std::string, std::string>>& pairs) {
+std::string RenderPairs(const std::vector<std::pair<std::string, std::string>>& pairs, int width) {
   std::size_t widest = 0;
   for (const auto& [name, value] : pairs) {
     widest = value.empty() ? widest : std::max(widest, DisplayWidth(name));
   }
+  const std::size_t indent = widest + kGap;
+  const auto columns = static_cast<std::size_t>(std::max(width, 0));
+  const std::size_t room = columns == 0 ? std::string::npos : std::max(columns, indent + kMinimumRoom) - indent;
   std::string text;
   for (const auto& [name, value] : pairs) {
-    if (!value.empty()) {
-      text += fmt::format("{}{}  {}\n", name, std::string(widest - DisplayWidth(name), ' '), Printable(value));
+    std::string line = name + std::string(indent - DisplayWidth(name), ' ');
+    for (const std::string& part : value.empty() ? std::vector<std::string>() : Wrap(Printable(value), room)) {
+      text += line + part + "\n";
+      line = std::string(indent, ' ');
     }
   }
   return text;

@@ -34,7 +34,8 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// "name   value" lines with the values aligned; pairs with an empty value are left out.
-std::string RenderPairs(const std::vector<std::pair<std::string, std::string>>& pairs);
+// "name   value" lines with the values aligned; pairs with an empty value are left out. Where `width` is not 0, values
+// that are too long go on below, broken at spaces.
+std::string RenderPairs(const std::vector<std::pair<std::string, std::string>>& pairs, int width = 0);
 
 }  // namespace slipway

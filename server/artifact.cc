@@ -47,8 +47,10 @@ nlohmann::json ParseWithoutTensors(const std::string& text) {
 
 }  // namespace
 
+std::string ManifestOf(const std::string& directory) { return directory + "/" + kManifest; }
+
 absl::StatusOr<std::vector<ArtifactEntry>> ReadArtifactEntries(const std::string& directory) {
-  const std::string name = directory + "/" + kManifest;
+  const std::string name = ManifestOf(directory);
   if (!PosixFileSystem().Exists(name)) {
     return Error(Reason::kNotFound, "The artifact is not there any more.", Where{.file = name});
   }
@@ -75,7 +77,7 @@ absl::StatusOr<std::vector<ArtifactEntry>> ReadArtifactEntries(const std::string
 }
 
 std::string ExportOfArtifact(const std::string& directory) {
-  const auto text = PosixFileSystem().ReadSmallFile(directory + "/" + kManifest, kMaximumManifest);
+  const auto text = PosixFileSystem().ReadSmallFile(ManifestOf(directory), kMaximumManifest);
   const nlohmann::json manifest = text.ok() ? ParseWithoutTensors(*text) : nlohmann::json();
   const bool named = manifest.is_object() && manifest.contains("export") && manifest["export"].is_string();
   return named ? manifest["export"].get<std::string>() : std::string();

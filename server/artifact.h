@@ -18,6 +18,9 @@ struct ArtifactEntry {
   std::string digest;
 };
 
+// The path of the manifest of the artifact in `directory`.
+std::string ManifestOf(const std::string& directory);
+
 // The files of the artifact in `directory`, manifest.json among them, sorted by path. NOT_FOUND where there is no
 // manifest, ARTIFACT_CORRUPT where it is none or names a path that leaves the directory. Reads the whole manifest.
 absl::StatusOr<std::vector<ArtifactEntry>> ReadArtifactEntries(const std::string& directory);

@@ -57,11 +57,12 @@ struct NewExport {
 
 struct EphemeralTask {
   TaskKind kind = TaskKind::kValidate;
-  std::string spec = {};    // VALIDATE
+  std::string spec = {};    // v1::ExportSpec; of INSPECT what says which model it is
   std::string output = {};  // VALIDATE
   std::string checkpoint = {};
   std::optional<std::int64_t> iteration = {};
   bool inspect_tensors = false;
+  bool omit_tensors = false;  // VALIDATE
 };
 
 struct WatchUpdate {

@@ -110,10 +110,12 @@ absl::StatusOr<engine::InspectOptions> ToInspectOptions(const v1::Assignment& as
     options.iteration = assignment.iteration();
   }
   options.tensors = assignment.inspect_tensors();
+  options.hf_config = assignment.spec().hf_config();
+  options.architecture = assignment.spec().architecture();
   return options;
 }
 
-v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan, bool with_json) {
+v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan) {
   v1::PlanSummary summary;
   summary.set_plan_hash(plan.hash);
   summary.set_architecture(plan.architecture);
@@ -131,10 +133,19 @@ v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan, bool with_json) {
   if (ChosenByTracker(plan.checkpoint.get())) {
     summary.set_iteration(plan.checkpoint->iteration);
   }
-  if (with_json) {
-    summary.set_plan_json(engine::PlanToJson(plan));
-  }
   return summary;
+}
+
+absl::StatusOr<std::string> Sendable(std::string json, std::string_view what) {
+  constexpr std::size_t kMaximumJson = std::size_t{60} << 20;  // the coordinator takes messages of 64 MiB
+  if (json.size() > kMaximumJson) {
+    return Error(
+        Reason::kLimitExceeded,
+        fmt::format("{} with its tensors has {} bytes of JSON, more than a message holds: ask without tensors, "
+                    "or without --server where the checkpoint is",
+                    what, json.size()));
+  }
+  return json;
 }
 
 v1::ShardResult ToShardResult(const engine::ShardResult& result) {

@@ -17,8 +17,11 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
 
 absl::StatusOr<engine::InspectOptions> ToInspectOptions(const v1::Assignment& assignment);
 
-// `with_json`: fill plan_json too.
-v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan, bool with_json);
+// Without plan_json.
+v1::PlanSummary ToPlanSummary(const engine::ExportPlan& plan);
+
+// JSON that answers a request, as it is; LIMIT_EXCEEDED where no message can hold it. `what` is in it: "the plan".
+absl::StatusOr<std::string> Sendable(std::string json, std::string_view what);
 v1::ShardResult ToShardResult(const engine::ShardResult& result);
 v1::PublishResult ToPublishResult(const engine::Publication& publication);
 

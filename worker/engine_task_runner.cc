@@ -89,7 +89,12 @@ absl::StatusOr<v1::PlanSummary> EngineTaskRunner::Plan(const v1::Assignment& ass
         engine::PrepareStaging(*plan, assignment.output(), assignment.spec().overwrite(), files).status());
     control.EnterPhase();
   }
-  return ToPlanSummary(*plan, validate_only);
+  v1::PlanSummary summary = ToPlanSummary(*plan);
+  if (validate_only) {
+    SLIPWAY_ASSIGN_OR_RETURN(*summary.mutable_plan_json(),
+                             Sendable(engine::PlanToJson(*plan, !assignment.omit_tensors()), "the plan"));
+  }
+  return summary;
 }
 
 absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignment& assignment,
@@ -132,7 +137,7 @@ absl::StatusOr<std::string> EngineTaskRunner::Inspect(const v1::Assignment& assi
   SLIPWAY_ASSIGN_OR_RETURN(const engine::InspectOptions options, ToInspectOptions(assignment));
   control.EnterPhase();
   SLIPWAY_ASSIGN_OR_RETURN(const nlohmann::ordered_json inspection, engine::Inspect(options));
-  return inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return Sendable(inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), "the inspection");
 }
 
 absl::StatusOr<PlanCache::Plan> EngineTaskRunner::AcceptedPlan(const v1::Assignment& assignment, TaskControl& control) {

@@ -26,9 +26,13 @@ std::string RenderWords(const char* title, std::span<const Word> words, int widt
 }
 
 std::string RenderArchitectures(int width) {
-  Table table({{.title = "ARCHITECTURE"}, {.title = "MODELS", .minimum = 20}});
+  Table table({{.title = "ARCHITECTURE"},
+               {.title = "MODEL TYPE"},
+               {.title = "MODELS", .minimum = 16},
+               {.title = "PROVEN BY A CHECKPOINT", .minimum = 16}});
   for (const engine::Architecture* architecture : engine::Architectures()) {
-    table.AddRow({std::string(architecture->name), std::string(architecture->summary)});
+    table.AddRow({std::string(architecture->name), std::string(architecture->model_type),
+                  std::string(architecture->summary), std::string(engine::SummaryOf(architecture->proof))});
   }
   return table.Render(width);
 }
@@ -57,7 +61,9 @@ ExitStatus Formats(const Console& console) {
   for (const engine::Architecture* architecture : engine::Architectures()) {
     architectures.push_back({{"name", std::string(architecture->name)},
                              {"model_type", std::string(architecture->model_type)},
-                             {"summary", std::string(architecture->summary)}});
+                             {"summary", std::string(architecture->summary)},
+                             {"proof", std::string(engine::NameOf(architecture->proof))},
+                             {"needs_hf_config", architecture->beyond_arguments}});
   }
   console.PrintJson({{"targets", WordsToJson(Targets())},
                      {"quantization", WordsToJson(QuantizationFormats())},

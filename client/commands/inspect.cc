@@ -7,7 +7,7 @@
 
 #include "client/commands/commands.h"
 #include "client/exit.h"
-#include "client/plan_view.h"
+#include "client/inspection_view.h"
 #include "common/error.h"
 #include "common/rpc/rpc_status.h"
 #include "slipway/v1/checkpoint.grpc.pb.h"
@@ -24,6 +24,8 @@ struct InspectCommand {
   std::string checkpoint;
   std::optional<std::int64_t> iteration;
   bool tensors = false;
+  std::string hf_config;
+  std::string architecture;
   ServerOptions server;
 };
 
@@ -32,6 +34,8 @@ absl::StatusOr<Json> InspectThere(const InspectCommand& command) {
   v1::InspectCheckpointRequest request;
   request.set_checkpoint(command.checkpoint);
   request.set_tensors(command.tensors);
+  request.set_hf_config(command.hf_config);
+  request.set_architecture(command.architecture);
   if (command.iteration) {
     request.set_iteration(*command.iteration);
   }
@@ -52,7 +56,9 @@ absl::Status Inspect(const InspectCommand& command, const Console& console) {
   const bool here = command.server.address.empty();
   SLIPWAY_ASSIGN_OR_RETURN(const Json inspection, here ? engine::Inspect({.checkpoint = command.checkpoint,
                                                                           .iteration = command.iteration,
-                                                                          .tensors = command.tensors})
+                                                                          .tensors = command.tensors,
+                                                                          .hf_config = command.hf_config,
+                                                                          .architecture = command.architecture})
                                                        : InspectThere(command));
   if (console.json) {
     console.PrintJson({{"inspection", inspection}});
@@ -70,6 +76,10 @@ void AddInspectCommand(CLI::App& app, CommandLine& line) {
   AddCheckpointArgument(command, options->checkpoint);
   AddIterationOption(command, options->iteration);
   command.add_flag("--tensors", options->tensors, "Show every tensor");
+  command.add_option("--hf-config", options->hf_config, "Let config.json from here say what the checkpoint does not")
+      ->type_name("DIR");
+  command.add_option("--architecture", options->architecture, "A Hugging Face class name, over what was inferred")
+      ->type_name("NAME");
   AddServerOptions(command, options->server);
   AddConsoleOptions(command, line);
   command.callback([&line, options] {

@@ -22,7 +22,7 @@ struct PlanCommand {
   bool tensors = false;
 };
 
-absl::StatusOr<std::string> PlanHere(const PlanCommand& command) {
+absl::StatusOr<std::string> PlanHere(const PlanCommand& command, bool with_tensors) {
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ExportOptions options, ToExportOptions(command.flags));
   SLIPWAY_ASSIGN_OR_RETURN(const auto plan, engine::MakePlan(options));
   if (!command.resources.memory_budget.empty()) {
@@ -33,21 +33,23 @@ absl::StatusOr<std::string> PlanHere(const PlanCommand& command) {
                                FormatByteSize(budget)));
     }
   }
-  return engine::PlanToJson(*plan);
+  return engine::PlanToJson(*plan, with_tensors);
 }
 
-absl::StatusOr<std::string> PlanThere(const PlanCommand& command) {
+absl::StatusOr<std::string> PlanThere(const PlanCommand& command, bool with_tensors) {
   v1::CreateExportRequest request;
   SLIPWAY_ASSIGN_OR_RETURN(*request.mutable_spec(), ToExportSpec(command.flags, /*local=*/false));
   request.set_validate_only(true);
+  request.set_omit_tensors(!with_tensors);
   SLIPWAY_ASSIGN_OR_RETURN(const auto connection, Connect(command.server));
   SLIPWAY_ASSIGN_OR_RETURN(const v1::Export planned, ExportClient(connection).Create(request));
   return planned.plan().plan_json();
 }
 
 absl::Status Plan(const PlanCommand& command, const Console& console) {
-  SLIPWAY_ASSIGN_OR_RETURN(const std::string text,
-                           command.server.address.empty() ? PlanHere(command) : PlanThere(command));
+  const bool with_tensors = command.tensors || console.json;
+  SLIPWAY_ASSIGN_OR_RETURN(const std::string text, command.server.address.empty() ? PlanHere(command, with_tensors)
+                                                                                  : PlanThere(command, with_tensors));
   const auto plan = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!plan.is_object()) {
     return Error(Reason::kInternal, "the plan is not a JSON object");

@@ -43,8 +43,13 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadArtifa
                               public std::enable_shared_from_this<DownloadReactor> {
  public:
   DownloadReactor(grpc::CallbackServerContext* context, const v1::DownloadArtifactFileRequest& request, TaskPool& files,
-                  Metrics& metrics, std::atomic<int>& downloads)
-      : context_(context), request_(request), files_(files), metrics_(metrics), downloads_(downloads) {
+                  Metrics& metrics, ArtifactListings& listings, std::atomic<int>& downloads)
+      : context_(context),
+        request_(request),
+        files_(files),
+        metrics_(metrics),
+        listings_(listings),
+        downloads_(downloads) {
     ++downloads_;
   }
   ~DownloadReactor() override { --downloads_; }
@@ -93,9 +98,9 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadArtifa
 
   absl::Status OpenFile(const absl::StatusOr<std::string>& directory) {
     SLIPWAY_RETURN_IF_ERROR(directory.status());
-    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<ArtifactEntry> entries, ReadArtifactEntries(*directory));
-    const auto entry = std::ranges::find(entries, request_.path(), &ArtifactEntry::path);
-    if (entry == entries.end()) {
+    SLIPWAY_ASSIGN_OR_RETURN(const ArtifactListings::Entries entries, listings_.Of(*directory));
+    const auto entry = std::ranges::find(*entries, request_.path(), &ArtifactEntry::path);
+    if (entry == entries->end()) {
       return Error(Reason::kNotFound, fmt::format("The artifact has no file '{}'.", request_.path().substr(0, 256)));
     }
     if (request_.offset() > entry->size) {
@@ -139,6 +144,7 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadArtifa
   const v1::DownloadArtifactFileRequest request_;
   TaskPool& files_;
   Metrics& metrics_;
+  ArtifactListings& listings_;
   std::atomic<int>& downloads_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::unique_ptr<ArtifactFile> file_;
@@ -148,10 +154,11 @@ class DownloadReactor final : public grpc::ServerWriteReactor<v1::DownloadArtifa
   std::shared_ptr<DownloadReactor> self_;
 };
 
-absl::Status ListFiles(const absl::StatusOr<std::string>& directory, v1::ListArtifactFilesResponse& response) {
+absl::Status ListFiles(const absl::StatusOr<std::string>& directory, ArtifactListings& listings,
+                       v1::ListArtifactFilesResponse& response) {
   SLIPWAY_RETURN_IF_ERROR(directory.status());
-  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<ArtifactEntry> entries, ReadArtifactEntries(*directory));
-  for (const ArtifactEntry& entry : entries) {
+  SLIPWAY_ASSIGN_OR_RETURN(const ArtifactListings::Entries entries, listings.Of(*directory));
+  for (const ArtifactEntry& entry : *entries) {
     v1::ArtifactFile& file = *response.add_files();
     file.set_path(entry.path);
     file.set_size(entry.size);
@@ -173,8 +180,9 @@ grpc::ServerUnaryReactor* ArtifactServiceImpl::ListArtifactFiles(grpc::CallbackS
     return call.get();
   }
   coordinator_.Get(*id, [this, call, response](const absl::StatusOr<ExportView>& view) {
-    const bool taken =
-        files_.Submit([call, response, directory = DirectoryOf(view)] { call->End(ListFiles(directory, *response)); });
+    const bool taken = files_.Submit([this, call, response, directory = DirectoryOf(view)] {
+      call->End(ListFiles(directory, listings_, *response));
+    });
     if (!taken) {
       call->End(Overloaded());
     }
@@ -184,7 +192,7 @@ grpc::ServerUnaryReactor* ArtifactServiceImpl::ListArtifactFiles(grpc::CallbackS
 
 grpc::ServerWriteReactor<v1::DownloadArtifactFileResponse>* ArtifactServiceImpl::DownloadArtifactFile(
     grpc::CallbackServerContext* context, const v1::DownloadArtifactFileRequest* request) {
-  auto reactor = std::make_shared<DownloadReactor>(context, *request, files_, metrics_, downloads_);
+  auto reactor = std::make_shared<DownloadReactor>(context, *request, files_, metrics_, listings_, downloads_);
   reactor->Start(coordinator_);
   return reactor.get();
 }

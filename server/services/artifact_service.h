@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "server/artifact_listings.h"
 #include "server/coordinator.h"
 #include "server/metrics.h"
 #include "server/task_pool.h"
@@ -26,6 +27,7 @@ class ArtifactServiceImpl final : public v1::ArtifactService::CallbackService {
   Coordinator& coordinator_;
   TaskPool& files_;
   Metrics& metrics_;
+  ArtifactListings listings_;
   std::atomic<int> downloads_{0};
 };
 

@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "common/error.h"
 #include "server/services/call.h"
+#include "slipway/v1/export.pb.h"
 
 namespace slipway::server {
 
@@ -14,7 +16,15 @@ grpc::ServerUnaryReactor* CheckpointServiceImpl::InspectCheckpoint(grpc::Callbac
     call->End(checked);
     return call.get();
   }
+  if (!request->hf_config().empty() && request->hf_config().front() != '/') {
+    call->End(Error(Reason::kInvalidArgument, "hf_config must be an absolute path."));
+    return call.get();
+  }
+  v1::ExportSpec spec;
+  spec.set_hf_config(request->hf_config());
+  spec.set_architecture(request->architecture());
   EphemeralTask task{.kind = TaskKind::kInspect,
+                     .spec = spec.SerializeAsString(),
                      .checkpoint = request->checkpoint(),
                      .iteration = request->has_iteration() ? std::optional(request->iteration()) : std::nullopt,
                      .inspect_tensors = request->tensors()};

@@ -200,6 +200,7 @@ v1::SynchronizeResponse ToMessage(const SynchronizeAnswer& answer) {
       assignment.set_iteration(*assigned.ephemeral.iteration);
     }
     assignment.set_inspect_tensors(assigned.ephemeral.inspect_tensors);
+    assignment.set_omit_tensors(assigned.ephemeral.omit_tensors);
     SetDuration(assigned.lease_duration, *assignment.mutable_lease_duration());
   }
   for (const LeaseKey& lease : answer.revoked) {

@@ -65,7 +65,10 @@ grpc::ServerUnaryReactor* ExportServiceImpl::CreateExport(grpc::CallbackServerCo
   if (!created.ok()) {
     call->End(created.status());
   } else if (request->validate_only()) {
-    EphemeralTask task{.kind = TaskKind::kValidate, .spec = created->spec, .output = created->output};
+    EphemeralTask task{.kind = TaskKind::kValidate,
+                       .spec = created->spec,
+                       .output = created->output,
+                       .omit_tensors = request->omit_tensors()};
     const Coordinator::Ticket ticket = coordinator_.NewTicket();
     call->WhenCancelled([this, ticket] { coordinator_.Abandon(ticket); });
     coordinator_.RunEphemeral(ticket, std::move(task), AnswerWithPlan(call, request->spec(), response));

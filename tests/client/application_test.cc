@@ -7,6 +7,7 @@
 
 #include "client/completions.h"
 #include "common/error.h"
+#include "worker/engine/model/architecture.h"
 
 namespace slipway {
 namespace {
@@ -165,6 +166,16 @@ TEST(CommandLine, HelpAndVersionGoToStdout) {
   EXPECT_THAT(RunWords({"--version"}).out, StartsWith("slipway "));
   EXPECT_THAT(RunWords({"export", "--help"}).out, HasSubstr("--memory-budget"));
   EXPECT_EQ(RunWords({"--help"}).status, ExitStatus::kDone);
+}
+
+TEST(CommandLine, FormatsListEveryFamilyWithWhatProvesIt) {
+  const auto formats = nlohmann::json::parse(RunWords({"formats", "--json"}).out);
+  ASSERT_EQ(formats["architectures"].size(), engine::Architectures().size());
+  for (const auto& family : formats["architectures"]) {
+    EXPECT_FALSE(family["model_type"].get<std::string>().empty()) << family;
+    EXPECT_THAT(family["proof"], testing::AnyOf("megatron-core", "megatron-bridge", "derived")) << family;
+  }
+  EXPECT_THAT(RunWords({"formats"}).out, HasSubstr("LlamaForCausalLM"));
 }
 
 TEST(CommandLine, FlagsBecomeTheSpecification) {

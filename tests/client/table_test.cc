@@ -45,5 +45,15 @@ TEST(Pairs, EmptyValuesAreLeftOut) {
             "file   x\n");
 }
 
+TEST(Pairs, ValuesThatAreTooLongGoOnBelowBrokenAtSpaces) {
+  EXPECT_EQ(RenderPairs({{"note", "one two three four five six seven eight"}, {"a", "b"}}, 30),
+            "note  one two three four five\n"
+            "      six seven eight\n"
+            "a     b\n");
+  EXPECT_EQ(RenderPairs({{"note", "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz x"}}, 1),
+            "note  abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz\n"
+            "      x\n");
+}
+
 }  // namespace
 }  // namespace slipway

@@ -1,4 +1,5 @@
-// Writes a llama-shaped torch_dist checkpoint, true or damaged, dense or sparse: see --help.
+// Writes a torch_dist checkpoint of llama's shape, true or damaged, dense or sparse, or the metadata of one of
+// DeepSeek-V3's: see --help.
 #include <exception>
 #include <iostream>
 #include <string>
@@ -6,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tests/support/checkpoint_builder.h"
+#include "tests/support/experts_checkpoint.h"
 
 int main(int argc, char** argv) {
   using slipway::test::Fill;
@@ -17,7 +19,15 @@ int main(int argc, char** argv) {
   for (const auto& kind : slipway::test::Damages()) {
     kinds += "\n  " + std::string(kind.name) + ": " + std::string(kind.summary);
   }
+  slipway::test::ExpertsCheckpoint experts;
+  bool is_trillion = false;
+  bool has_small_trillion = false;
   CLI::App app("Writes a llama-shaped torch_dist checkpoint for tests.\nKinds of damage:" + kinds);
+  app.add_flag("--trillion", is_trillion,
+               "instead: a trillion parameters in Kimi-K2's shape, metadata and empty files only");
+  app.add_flag("--trillion-pieces", has_small_trillion,
+               "instead: as many tensors and pieces as that, but tiny ones, and whole");
+  app.add_flag("--optimizer", experts.optimizer, "with --trillion: Adam's state too");
   app.add_option("OUTPUT", output, "directory to create")->required();
   app.add_option("--layers", checkpoint.layers)->capture_default_str();
   app.add_option("--hidden", checkpoint.hidden)->capture_default_str();
@@ -38,7 +48,13 @@ int main(int argc, char** argv) {
   checkpoint.damage = *kind;
   checkpoint.fill = fill == "random" ? Fill::kRandom : Fill::kHoles;
   try {
-    slipway::test::WriteLlamaCheckpoint(output, checkpoint);
+    if (has_small_trillion) {
+      slipway::test::WriteExpertsCheckpoint(output, slipway::test::TinyExpertsOf(experts));
+    } else if (is_trillion) {
+      slipway::test::WriteExpertsCheckpoint(output, experts);
+    } else {
+      slipway::test::WriteLlamaCheckpoint(output, checkpoint);
+    }
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;

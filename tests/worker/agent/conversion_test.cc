@@ -87,7 +87,7 @@ TEST(ToPlanSummary, SaysWhatThePlanHolds) {
   plan.input_bytes = 40;
   plan.peak_memory_bytes = 50;
   plan.parameters = 60;
-  const v1::PlanSummary summary = ToPlanSummary(plan, /*with_json=*/false);
+  const v1::PlanSummary summary = ToPlanSummary(plan);
   EXPECT_EQ(summary.plan_hash(), "abc");
   EXPECT_EQ(summary.architecture(), "LlamaForCausalLM");
   EXPECT_EQ(summary.tensors(), 3);
@@ -104,8 +104,14 @@ TEST(ToPlanSummary, AWarningWithBytesThatAreNotUtf8CanStillTravel) {
   engine::ExportPlan plan;
   plan.warnings = {"tensor \xff\xfe is odd"};
   v1::PlanSummary arrived;
-  ASSERT_TRUE(arrived.ParseFromString(ToPlanSummary(plan, false).SerializeAsString()));
+  ASSERT_TRUE(arrived.ParseFromString(ToPlanSummary(plan).SerializeAsString()));
   EXPECT_EQ(arrived.warnings(0), "tensor \xEF\xBF\xBD\xEF\xBF\xBD is odd");
+}
+
+TEST(Sendable, WhatNoMessageHoldsIsRefusedByName) {
+  EXPECT_EQ(*Sendable("{}", "the plan"), "{}");
+  const absl::Status status = Sendable(std::string(std::size_t{64} << 20, ' '), "the plan").status();
+  EXPECT_EQ(ReasonOf(status), Reason::kLimitExceeded);
 }
 
 }  // namespace

@@ -26,6 +26,30 @@ constexpr auto kNumbered = std::to_array<Numbered>({
 
 }  // namespace
 
+std::string_view NameOf(Proof proof) {
+  switch (proof) {
+    case Proof::kMegatronCore:
+      return "megatron-core";
+    case Proof::kMegatronBridge:
+      return "megatron-bridge";
+    case Proof::kDerived:
+      return "derived";
+  }
+  return "";
+}
+
+std::string_view SummaryOf(Proof proof) {
+  switch (proof) {
+    case Proof::kMegatronCore:
+      return "that Megatron-Core wrote";
+    case Proof::kMegatronBridge:
+      return "that Megatron-Bridge wrote";
+    case Proof::kDerived:
+      return "derived by rule";
+  }
+  return "";
+}
+
 std::span<const Architecture* const> Architectures() { return kArchitectures; }
 
 const Architecture* FindArchitecture(std::string_view name) {

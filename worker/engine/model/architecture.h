@@ -97,6 +97,9 @@ enum class Proof : std::uint8_t {
   kDerived,         // a checkpoint that a test wrote by inverting the mapping in its own code
 };
 
+std::string_view NameOf(Proof proof);     // "megatron-core", for programs
+std::string_view SummaryOf(Proof proof);  // "that Megatron-Core wrote", of a checkpoint
+
 struct Architecture {
   std::string_view name;        // "LlamaForCausalLM"
   std::string_view model_type;  // "llama"

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <map>
+#include <functional>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -26,12 +27,15 @@ struct Match {
   [[nodiscard]] std::pair<std::size_t, std::size_t> distance() const { return {unknown.size(), missing.size()}; }
 };
 
-// Of each pattern of rules, whether the model should have it.
-std::map<std::string, bool, std::less<>> Expectations(const Architecture& architecture,
-                                                      const ModelConfiguration& configuration) {
-  std::map<std::string, bool, std::less<>> expected;
+// The patterns of the rules that the model should have a tensor of.
+std::set<std::string, std::less<>> Expectations(const Architecture& architecture,
+                                                const ModelConfiguration& configuration) {
+  std::set<std::pair<const RuleBlock*, const TensorRule*>> seen;  // layers repeat them
+  std::set<std::string, std::less<>> expected;
   for (const RuleInstance& instance : InstancesOf(architecture, configuration)) {
-    expected[PatternOf(*instance.block, *instance.rule)] = true;
+    if (seen.emplace(instance.block, instance.rule).second) {
+      expected.insert(PatternOf(*instance.block, *instance.rule));
+    }
   }
   return expected;
 }
@@ -44,7 +48,7 @@ Match MatchTo(const Architecture& architecture, const ModelConfiguration& config
       match.unknown.push_back(pattern);
     }
   }
-  for (const auto& [pattern, is_expected] : expected) {
+  for (const std::string& pattern : expected) {
     if (!configuration.Has(pattern)) {
       match.missing.push_back(pattern);
     }
@@ -165,19 +169,6 @@ const Architecture* ByTensors(const ModelConfiguration& configuration) {
   return found == Architectures().end() ? nullptr : *found;
 }
 
-// Other families that would do as well.
-std::vector<std::string_view> Equals(const Match& chosen, const ModelConfiguration& configuration) {
-  std::vector<std::string_view> equals;
-  for (const Architecture* architecture : Architectures()) {
-    if (architecture != chosen.architecture &&
-        (FitOf(*architecture, configuration) > 0 || IsMeantPerhaps(*architecture, configuration)) &&
-        MatchTo(*architecture, configuration).distance() == chosen.distance()) {
-      equals.push_back(architecture->name);
-    }
-  }
-  return equals;
-}
-
 }  // namespace
 
 std::string ClassOf(const nlohmann::json& hf_config) {
@@ -203,6 +194,19 @@ absl::Status NeedsConfig(const Architecture& architecture) {
                            architecture.name));
 }
 
+std::vector<const Architecture*> FamiliesAsNear(const Architecture& chosen, const ModelConfiguration& configuration) {
+  const auto distance = MatchTo(chosen, configuration).distance();
+  std::vector<const Architecture*> families;
+  for (const Architecture* architecture : Architectures()) {
+    if (architecture != &chosen &&
+        (FitOf(*architecture, configuration) > 0 || IsMeantPerhaps(*architecture, configuration)) &&
+        MatchTo(*architecture, configuration).distance() == distance) {
+      families.push_back(architecture);
+    }
+  }
+  return families;
+}
+
 absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration& configuration,
                                                        const std::string& named, const nlohmann::json& hf_config,
                                                        std::vector<std::string>& notes) {
@@ -221,7 +225,11 @@ absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration&
   if (best.architecture == nullptr || (!best.unknown.empty() && !best.missing.empty())) {
     return NoFamily(configuration);
   }
-  if (const auto equals = Equals(best, configuration); !equals.empty()) {
+  std::vector<std::string_view> equals;
+  for (const Architecture* family : FamiliesAsNear(*best.architecture, configuration)) {
+    equals.push_back(family->name);
+  }
+  if (!equals.empty()) {
     notes.push_back(fmt::format("nothing in the checkpoint tells {} from {}: {} is taken; --architecture names another",
                                 best.architecture->name, fmt::join(equals, ", "), best.architecture->name));
   }

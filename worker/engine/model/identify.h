@@ -24,6 +24,9 @@ absl::StatusOr<const Architecture*> ChooseArchitecture(const ModelConfiguration&
                                                        const std::string& named, const nlohmann::json& hf_config,
                                                        std::vector<std::string>& notes);
 
+// Other families that the checkpoint's tensors and configuration fit as well as `chosen`.
+std::vector<const Architecture*> FamiliesAsNear(const Architecture& chosen, const ModelConfiguration& configuration);
+
 // ARCHITECTURE_UNSUPPORTED for special settings that no family has.
 absl::Status RefuseUnknownFacts(const ModelConfiguration& configuration);
 

@@ -151,10 +151,10 @@ struct ExportPlan {
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options);
 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
-// "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensors": [{"name",
-// "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view", "order"} (where there is one), "sources":
-// [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update": {"rank", "scale", "a", "b"} (of an
-// adapter)}]}], "texts", "sidecars"}.
-std::string PlanToJson(const ExportPlan& plan);
+// "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensor_count",
+// "tensors" (if asked for): [{"name", "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view",
+// "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update":
+// {"rank", "scale", "a", "b"} (of an adapter)}]}], "texts", "sidecars"}.
+std::string PlanToJson(const ExportPlan& plan, bool with_tensors = true);
 
 }  // namespace slipway::engine

@@ -1,6 +1,5 @@
 #include "worker/engine/plan/inspection.h"
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,7 +12,10 @@
 #include "common/error.h"
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/checkpoint/checkpoint.h"
+#include "worker/engine/model/architecture.h"
+#include "worker/engine/model/identify.h"
 #include "worker/engine/model/model.h"
+#include "worker/engine/plan/configuration_json.h"
 #include "worker/engine/plan/identity_config.h"
 #include "worker/engine/plan/make_plan.h"
 #include "worker/engine/plan/source_quantization.h"
@@ -22,6 +24,9 @@ namespace slipway::engine {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr std::string_view kExpertsModule = ".mlp.experts.";  // in canonical names
+constexpr std::string_view kPredictionPrefix = "mtp.";
 
 std::int64_t Elements(const StoredTensor& tensor) { return CheckedVolume(tensor.shape).value_or(0); }
 std::int64_t Bytes(const StoredTensor& tensor) {
@@ -43,38 +48,14 @@ ordered_json OrNull(const std::optional<Value>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-ordered_json ConfigurationToJson(const ModelConfiguration& c) {
-  return {{"layers", c.layers},
-          {"hidden_size", c.hidden_size},
-          {"ffn_hidden_size", c.ffn_hidden_size},
-          {"attention_heads", c.attention_heads},
-          {"query_groups", c.query_groups},
-          {"head_dimension", c.head_dimension},
-          {"vocabulary_size", c.vocabulary_size},
-          {"padded_vocabulary_size", c.padded_vocabulary_size},
-          {"maximum_positions", c.maximum_positions},
-          {"normalization", c.normalization},
-          {"norm_epsilon", c.norm_epsilon},
-          {"zero_centered_gamma", c.zero_centered_gamma},
-          {"activation", c.activation},
-          {"gated", c.gated},
-          {"qkv_bias", c.qkv_bias},
-          {"linear_bias", c.linear_bias},
-          {"qk_norm", c.qk_norm},
-          {"tied_embeddings", c.tied_embeddings},
-          {"rotary_base", c.rotary_base},
-          {"llama3_rope_factor", OrNull(c.llama3_rope_factor)},
-          {"linear_rope_factor", OrNull(c.linear_rope_factor)},
-          {"sliding_window", OrNull(c.sliding_window)},
-          {"parameters_dtype", InfoOf(c.parameters_dtype).torch_name}};
-}
-
 // What the stored tensors add up to.
 void DescribeTensors(const Checkpoint& checkpoint, ordered_json& description) {
   std::map<std::string_view, std::int64_t> dtypes;
   std::int64_t bytes = 0;
   std::int64_t parameters = 0;
+  std::size_t pieces = 0;
   for (const StoredTensor& tensor : checkpoint.tensors) {
+    pieces += tensor.pieces.size();
     ++dtypes[InfoOf(tensor.dtype).safetensors_name];
     bytes = CheckedAdd(bytes, Bytes(tensor)).value_or(bytes);
     parameters = CheckedAdd(parameters, Elements(tensor)).value_or(parameters);
@@ -85,6 +66,7 @@ void DescribeTensors(const Checkpoint& checkpoint, ordered_json& description) {
     description["dtypes"][std::string(name)] = count;
   }
   description["tensor_count"] = checkpoint.tensors.size();
+  description["piece_count"] = pieces;
   description["weight_bytes"] = bytes;
 }
 
@@ -115,30 +97,6 @@ void DescribeFiles(const Checkpoint& checkpoint, ordered_json& description) {
   }
 }
 
-// What a config.json says, in the words of ConfigurationToJson; null where it says nothing.
-ordered_json StatedConfigurationToJson(const ordered_json& config) {
-  const std::array<std::pair<const char*, const char*>, 13> fields = {
-      {{"layers", "num_hidden_layers"},
-       {"hidden_size", "hidden_size"},
-       {"ffn_hidden_size", "intermediate_size"},
-       {"attention_heads", "num_attention_heads"},
-       {"query_groups", "num_key_value_heads"},
-       {"head_dimension", "head_dim"},
-       {"vocabulary_size", "vocab_size"},
-       {"maximum_positions", "max_position_embeddings"},
-       {"activation", "hidden_act"},
-       {"tied_embeddings", "tie_word_embeddings"},
-       {"rotary_base", "rope_theta"},
-       {"sliding_window", "sliding_window"},
-       {"parameters_dtype", config.contains("dtype") ? "dtype" : "torch_dtype"}}};
-  ordered_json described = ordered_json::object();
-  for (const auto& [name, field] : fields) {
-    const auto found = config.find(field);
-    described[name] = found != config.end() && found->is_primitive() ? *found : ordered_json(nullptr);
-  }
-  return described;
-}
-
 absl::Status DescribeHuggingFace(const std::shared_ptr<const Checkpoint>& checkpoint, ordered_json& description) {
   const ordered_json config = ordered_json::parse(checkpoint->hf_config, nullptr, /*allow_exceptions=*/false);
   if (config.is_object()) {
@@ -152,23 +110,63 @@ absl::Status DescribeHuggingFace(const std::shared_ptr<const Checkpoint>& checkp
   }
   ExportOptions options;
   options.checkpoint = checkpoint->path;
-  return MakePlanOf(checkpoint, options).status();
+  SLIPWAY_ASSIGN_OR_RETURN(const auto plan, MakePlanOf(checkpoint, options));
+  description["notes"] = plan->warnings;
+  return absl::OkStatus();
+}
+
+// How many of `parameters` take part in one token: of the experts those that are chosen; no prediction layers. Null
+// where all do, or where it is not known how many experts are chosen.
+ordered_json ActiveParameters(const std::map<std::string, CanonicalTensor>& tensors, const ModelConfiguration& c,
+                              std::int64_t parameters) {
+  const std::int64_t count = c.experts.count.value_or(0);
+  const std::int64_t active = c.experts.active.value_or(0);
+  if (count <= 0 || active <= 0 || active > count) {
+    return nullptr;
+  }
+  std::int64_t in_experts = 0;
+  std::int64_t in_predictions = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const std::int64_t elements = CheckedVolume(tensor.shape).value_or(0);
+    if (name.starts_with(kPredictionPrefix)) {
+      in_predictions += elements;
+    } else if (name.find(kExpertsModule) != std::string::npos) {
+      in_experts += elements;
+    }
+  }
+  return parameters - in_predictions - in_experts / count * (count - active);
+}
+
+void DescribeFamily(const Model& model, ordered_json& description) {
+  description["architecture"] = model.architecture->name;
+  description["model_type"] = model.architecture->model_type;
+  description["summary"] = model.architecture->summary;
+  for (const Architecture* family : FamiliesAsNear(*model.architecture, model.configuration)) {
+    description["alternatives"].push_back(family->name);
+  }
+  description["configuration"] = ConfigurationToJson(model.configuration);
+  description["notes"] = model.notes;
 }
 
 // Goes as far towards a plan as it can; the status is why it went no further.
-absl::Status DescribeModel(const std::shared_ptr<const Checkpoint>& checkpoint, ordered_json& description) {
+absl::Status DescribeModel(const std::shared_ptr<const Checkpoint>& checkpoint, const InspectOptions& inspect,
+                           ordered_json& description) {
   if (checkpoint->format == CheckpointFormat::kHuggingFace) {
     return DescribeHuggingFace(checkpoint, description);
   }
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
-  SLIPWAY_ASSIGN_OR_RETURN(const Model model, LearnModel(*checkpoint, tensors, {.architecture = {}, .hf_config = {}}));
-  description["architecture"] = model.architecture->name;
-  description["model_type"] = model.architecture->model_type;
-  description["configuration"] = ConfigurationToJson(model.configuration);
+  SLIPWAY_ASSIGN_OR_RETURN(
+      const Model model,
+      LearnModel(*checkpoint, tensors, {.architecture = inspect.architecture, .hf_config = inspect.hf_config}));
+  DescribeFamily(model, description);
   ExportOptions options;
   options.checkpoint = checkpoint->path;
+  options.hf_config = inspect.hf_config;
+  options.architecture = inspect.architecture;
   SLIPWAY_ASSIGN_OR_RETURN(const auto plan, MakePlanOf(checkpoint, tensors, model, options));
   description["parameters"] = plan->parameters;
+  description["active_parameters"] = ActiveParameters(tensors, model.configuration, plan->parameters);
+  description["notes"] = plan->warnings;
   return absl::OkStatus();
 }
 
@@ -186,14 +184,20 @@ absl::StatusOr<ordered_json> Inspect(const InspectOptions& options) {
       {"checkpoint_version", OrNull(checkpoint->checkpoint_version)},
       {"architecture", nullptr},
       {"model_type", nullptr},
+      {"summary", nullptr},
+      {"alternatives", ordered_json::array()},
       {"configuration", ordered_json::object()},
       {"parameters", 0},
+      {"active_parameters", nullptr},
       {"layout", LayoutToJson(checkpoint->layout)}};
   DescribeTensors(*checkpoint, description);
   DescribeFiles(*checkpoint, description);
+  description["notes"] = ordered_json::array();
   description["problems"] = ordered_json::array();
-  if (const absl::Status status = DescribeModel(checkpoint, description); !status.ok()) {
+  description["advice"] = ordered_json::array();
+  if (const absl::Status status = DescribeModel(checkpoint, options, description); !status.ok()) {
     description["problems"].push_back(Describe(status));
+    description["advice"].push_back(InfoOf(ReasonOf(status)).advice);
   }
   if (options.tensors) {
     description["tensors"] = ListTensors(*checkpoint);

@@ -81,16 +81,20 @@ ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoi
   return json;
 }
 
-ordered_json FilesToJson(const ExportPlan& plan) {
+ordered_json FilesToJson(const ExportPlan& plan, bool with_tensors) {
   ordered_json files = ordered_json::array();
   for (const Shard& shard : plan.shards) {
-    ordered_json tensors = ordered_json::array();
+    ordered_json& file = files.emplace_back(
+        ordered_json{{"file", shard.file}, {"bytes", shard.bytes}, {"tensor_count", shard.tensor_count}});
+    if (!with_tensors) {
+      continue;
+    }
+    ordered_json& tensors = file["tensors"] = ordered_json::array();
     for (const OutputTensor& tensor :
          std::span(plan.tensors)
              .subspan(static_cast<std::size_t>(shard.first_tensor), static_cast<std::size_t>(shard.tensor_count))) {
       tensors.push_back(TensorToJson(tensor, *plan.checkpoint));
     }
-    files.push_back({{"file", shard.file}, {"bytes", shard.bytes}, {"tensors", std::move(tensors)}});
   }
   return files;
 }
@@ -114,7 +118,7 @@ ordered_json IgnoredToJson(const ExportPlan& plan) {
 
 }  // namespace
 
-std::string PlanToJson(const ExportPlan& plan) {
+std::string PlanToJson(const ExportPlan& plan, bool with_tensors) {
   ordered_json texts = ordered_json::array();
   for (const TextFile& text : plan.texts) {
     texts.push_back({{"path", text.path}, {"content", text.content}});
@@ -133,7 +137,7 @@ std::string PlanToJson(const ExportPlan& plan) {
                              {"peak_memory_bytes", plan.peak_memory_bytes},
                              {"warnings", plan.warnings},
                              {"ignored", IgnoredToJson(plan)},
-                             {"files", FilesToJson(plan)},
+                             {"files", FilesToJson(plan, with_tensors)},
                              {"texts", std::move(texts)},
                              {"sidecars", std::move(sidecars)}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);

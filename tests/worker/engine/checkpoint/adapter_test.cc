@@ -60,7 +60,7 @@ TEST_F(JoinedAdapter, AloneTheBasesWeightsAreStatedAsIgnored) {
 }
 
 TEST_F(JoinedAdapter, AChangedFileOfEitherIsNoticed) {
-  for (const std::string file : {"base/iter_0000000/__1_0.distcp", "adapter/iter_0000040/__1_0.distcp"}) {
+  for (const std::string file : {"adapter/iter_0000040/__1_0.distcp", "base/iter_0000000/__1_0.distcp"}) {
     const AdaptedCheckpoint joined = Join(false);
     EXPECT_TRUE(CheckUnchanged(*joined.checkpoint).ok());
     const fs::path path = directory_ / ("f/" + file);

@@ -103,5 +103,12 @@ TEST(MakePlan, ThePlanAsJsonHasEveryTensorWithItsSources) {
   EXPECT_EQ(json["ignored"].size(), 2U);  // padding of embedding and head
 }
 
+TEST(MakePlan, ThePlanAsJsonCountsTensorsWhereItLeavesThemOut) {
+  const auto plan = PlanOf(MakeCheckpoint({}));
+  const auto json = nlohmann::json::parse(PlanToJson(*plan, /*with_tensors=*/false));
+  EXPECT_EQ(json["files"][0]["tensor_count"], plan->tensors.size());
+  EXPECT_FALSE(json["files"][0].contains("tensors"));
+}
+
 }  // namespace
 }  // namespace slipway::engine
