@@ -110,8 +110,11 @@ std::string RenderPairs(const std::vector<std::pair<std::string, std::string>>& 
   const std::size_t room = columns == 0 ? std::string::npos : std::max(columns, indent + kMinimumRoom) - indent;
   std::string text;
   for (const auto& [name, value] : pairs) {
+    if (value.empty()) {
+      continue;  // its name may be wider than all that are shown
+    }
     std::string line = name + std::string(indent - DisplayWidth(name), ' ');
-    for (const std::string& part : value.empty() ? std::vector<std::string>() : Wrap(Printable(value), room)) {
+    for (const std::string& part : Wrap(Printable(value), room)) {
       text += line + part + "\n";
       line = std::string(indent, ' ');
     }

@@ -19,6 +19,7 @@
 #include "common/error.h"
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
+#include "worker/engine/run/staging.h"
 #include "worker/engine/storage/source.h"
 
 namespace slipway::engine {
@@ -54,6 +55,8 @@ std::shared_ptr<ExportPlan> PlanOf(const std::string& directory, std::int64_t ex
                            .regions = {{.tensor = 0, .offsets = {0, 0, 0}, .sizes = shape}},
                            .permutation = std::move(permutation),
                            .transform = {},
+                           .scales = {},
+                           .update = {},
                            .bytes = bytes});
   plan->shards.push_back({.file = "model.safetensors", .header = {}, .bytes = bytes, .tensor_count = 1});
   plan->hash = plan->output_hash = std::string(64, 'a');

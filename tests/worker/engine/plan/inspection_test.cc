@@ -94,12 +94,19 @@ TEST(Inspection, TensorsAreListedOnlyIfAskedFor) {
 
 TEST(Inspection, HybridLayersAreCountedAndSpelledOut) {
   const auto fixture = std::filesystem::path(SLIPWAY_TEST_DATA) / "checkpoints" / "derived_nemotron_h_latent";
-  const auto inspection = Inspect({.checkpoint = fixture.string(), .iteration = {}});
+  const auto inspection =
+      Inspect({.checkpoint = fixture.string(), .iteration = {}, .hf_config = (fixture / "golden_hf").string()});
   ASSERT_TRUE(inspection.ok()) << Describe(inspection.status());
   const ordered_json& configuration = (*inspection)["configuration"];
   const auto golden = ordered_json::parse(std::ifstream(fixture / "golden_hf" / "config.json"));
-  EXPECT_EQ(configuration["layer_pattern"], golden["hybrid_override_pattern"]);
-  EXPECT_EQ(configuration["mamba"]["heads"], golden["mamba_num_heads"]);
+  const std::map<std::string, char> letters = {
+      {"linear_attention", 'M'}, {"full_attention", '*'}, {"mlp", '-'}, {"moe", 'E'}};
+  std::string pattern;
+  for (const auto& kind : golden.at("layers_block_type")) {
+    pattern += letters.at(kind.get<std::string>());
+  }
+  EXPECT_EQ(configuration.at("layer_pattern"), pattern);
+  EXPECT_EQ(configuration.at("mamba").at("heads"), golden.at("mamba_num_heads"));
 }
 
 TEST(Inspection, AProblemComesWithAdvice) {
