@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "client/human.h"
 #include "client/message_json.h"
+#include "client/rounding_summary.h"
 #include "client/table.h"
 #include "common/digest.h"
 #include "common/file_system.h"
@@ -16,10 +18,19 @@ namespace {
 
 constexpr std::int64_t kMaximumManifestBytes = 1 << 30;
 
-// SHA-256 of the manifest, which names the digest of every other file; empty where this machine does not see it.
-std::string ManifestDigest(const std::string& output) {
-  const auto manifest = PosixFileSystem().ReadSmallFile(output + "/manifest.json", kMaximumManifestBytes);
-  return manifest.ok() ? Sha256(*manifest) : std::string();
+struct ManifestSummary {
+  std::string digest;  // SHA-256 of the manifest, which names the digest of every other file
+  std::vector<CastTotal> casts;
+};
+
+// Empty where this machine does not see the manifest.
+ManifestSummary Summarize(const std::string& output) {
+  const auto text = PosixFileSystem().ReadSmallFile(output + "/manifest.json", kMaximumManifestBytes);
+  if (!text.ok()) {
+    return {};
+  }
+  const auto manifest = engine::ParseManifest(*text);
+  return {.digest = Sha256(*text), .casts = manifest.ok() ? CastTotals(*manifest) : std::vector<CastTotal>()};
 }
 
 std::string Age(const google::protobuf::Timestamp& since, double now) {
@@ -43,10 +54,13 @@ std::string Describe(const v1::ErrorDetail& error) {
 }  // namespace
 
 void PrintExportSummary(const v1::Export& finished, const std::string& output, double seconds, const Console& console) {
-  const std::string digest = ManifestDigest(output);
+  const auto [digest, casts] = Summarize(output);
   if (console.json) {
-    console.PrintJson(
-        {{"export", MessageToJson(finished)}, {"output", output}, {"seconds", seconds}, {"manifest_sha256", digest}});
+    console.PrintJson({{"export", MessageToJson(finished)},
+                       {"output", output},
+                       {"seconds", seconds},
+                       {"manifest_sha256", digest},
+                       {"rounding", CastsToJson(casts)}});
     return;
   }
   const v1::PlanSummary& plan = finished.plan();
@@ -57,6 +71,7 @@ void PrintExportSummary(const v1::Export& finished, const std::string& output, d
       {"wrote", fmt::format("{}, {} in {}", HumanCount(plan.tensors(), "tensor"), HumanBytes(plan.output_bytes()),
                             HumanCount(plan.shard_bytes_size(), "file"))},
       {"took", fmt::format("{} ({})", HumanDuration(seconds), HumanRate(rate))},
+      {"rounding", RenderCasts(casts)},
       {"digest", digest.empty() ? "" : "sha256:" + digest + " of manifest.json"},
   });
   console.out << std::flush;

@@ -20,6 +20,7 @@
 #include "worker/engine/target/huggingface.h"
 #include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 namespace {
@@ -245,6 +246,12 @@ class Builder {
             fmt::format("{} tensors are {} from {} to {}", count, from == DType::kF8E4M3 ? "dequantized" : "converted",
                         InfoOf(from).safetensors_name, InfoOf(*plan_.options.dtype).safetensors_name));
       }
+    }
+    const auto may_overflow = std::ranges::find_if(converted, [this](const auto& entry) {
+      return entry.second > 0 && !OverflowWarning(entry.first, *plan_.options.dtype).empty();
+    });
+    if (may_overflow != converted.end()) {
+      plan_.warnings.emplace_back(OverflowWarning(may_overflow->first, *plan_.options.dtype));
     }
     if (routing_biases_ > 0 && *plan_.options.dtype != DType::kF32) {
       plan_.warnings.push_back(

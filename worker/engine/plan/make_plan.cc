@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <iterator>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -22,6 +23,7 @@
 #include "worker/engine/plan/shard_layout.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/target/huggingface.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 namespace {
@@ -75,10 +77,12 @@ void WarnOfTransforms(ExportPlan& plan) {
   std::int64_t cast = 0;
   std::int64_t norms = 0;
   const OutputTensor* example = nullptr;
+  std::string_view overflow;
   for (const OutputTensor& tensor : plan.tensors) {
     if (tensor.transform.from != tensor.transform.to) {
       ++cast;
       example = &tensor;
+      overflow = overflow.empty() ? OverflowWarning(tensor.transform.from, tensor.transform.to) : overflow;
     }
     norms += tensor.transform.add_one ? 1 : 0;
   }
@@ -86,6 +90,9 @@ void WarnOfTransforms(ExportPlan& plan) {
     plan.warnings.push_back(fmt::format("{} {} converted from {} to {}", CountOf(cast, "tensor"),
                                         cast == 1 ? "is" : "are", InfoOf(example->transform.from).safetensors_name,
                                         InfoOf(example->transform.to).safetensors_name));
+  }
+  if (!overflow.empty()) {
+    plan.warnings.emplace_back(overflow);
   }
   if (norms > 0) {
     plan.warnings.push_back(fmt::format("1 is added to {}, which the checkpoint stores minus 1 (apply_layernorm_1p)",

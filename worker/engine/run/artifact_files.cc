@@ -78,8 +78,12 @@ Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& result
     const auto first = static_cast<std::size_t>(plan.shards[static_cast<std::size_t>(shard.shard)].first_tensor);
     for (std::size_t i = 0; i < shard.tensors.size(); ++i) {
       const OutputTensor& tensor = plan.tensors[first + i];
-      manifest.tensors.push_back({tensor.name, tensor.dtype, tensor.shape, shard.file, tensor.file_offset, tensor.bytes,
-                                  shard.tensors[i].xxh3});
+      ManifestTensor& row = manifest.tensors.emplace_back();
+      row = {tensor.name,        tensor.dtype, tensor.shape,         shard.file,
+             tensor.file_offset, tensor.bytes, shard.tensors[i].xxh3};
+      if (shard.tensors[i].rounding) {
+        row.cast = {.from = tensor.transform.from, .rounding = *shard.tensors[i].rounding};
+      }
     }
   }
   return manifest;

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "worker/engine/write/rounding_json.h"
+
 namespace slipway::engine {
 namespace {
 
@@ -54,7 +56,11 @@ std::optional<ShardResult> Parse(const ExportPlan& plan, std::int32_t index, con
       if (tensor.at("name") != planned.name) {
         return std::nullopt;
       }
-      result.tensors.push_back({.name = planned.name, .xxh3 = tensor.at("xxh3")});
+      WrittenTensor& written = result.tensors.emplace_back();
+      written = {.name = planned.name, .xxh3 = tensor.at("xxh3")};
+      if (IsCast(planned)) {
+        written.rounding = RoundingFromJson(tensor.at("rounding"));
+      }
     }
     return result;
   } catch (const nlohmann::json::exception&) {
@@ -76,8 +82,11 @@ absl::Status RecordShard(const ExportPlan& plan, const ShardResult& result, cons
     record["boot"] = BootIdentity().value_or("unknown");
   }
   nlohmann::ordered_json& tensors = record["tensors"] = nlohmann::ordered_json::array();
-  for (const TensorChecksum& tensor : result.tensors) {
+  for (const WrittenTensor& tensor : result.tensors) {
     tensors.push_back({{"name", tensor.name}, {"xxh3", tensor.xxh3}});
+    if (tensor.rounding) {
+      tensors.back()["rounding"] = RoundingToJson(*tensor.rounding);
+    }
   }
   SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));
   return files.WriteSmallFileAtomically(RecordPath(staging, result.file),

@@ -70,6 +70,8 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
   for (const TensorPart& part : segment_.parts) {
     first_pieces_.push_back(pieces_.size());
     const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
+    Rounding& rounded = roundings_.emplace_back();
+    Rounding* const rounding = IsCast(tensor) ? &rounded : nullptr;
     if (tensor.scales) {
       SLIPWAY_RETURN_IF_ERROR(Dequantize(plan, part, free));
       pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
@@ -85,7 +87,8 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
     const ElementTransform& transform = tensor.transform;
     const std::byte* const part_begin = free;
     if (part.permuted) {
-      SLIPWAY_RETURN_IF_ERROR(LoadPermutedPart(*plan.checkpoint, transform, segment_.permuted[*part.permuted], free));
+      SLIPWAY_RETURN_IF_ERROR(
+          LoadPermutedPart(*plan.checkpoint, transform, segment_.permuted[*part.permuted], free, rounding));
       free += part.bytes;
     }
     for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
@@ -96,7 +99,7 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
       }
       const auto bytes = source.size() / static_cast<std::size_t>(InfoOf(transform.from).bytes) *
                          static_cast<std::size_t>(InfoOf(transform.to).bytes);
-      TransformElements(transform, source, {free, bytes});
+      TransformElements(transform, source, {free, bytes}, rounding);
       free += bytes;
     }
     if (part.buffered) {

@@ -19,6 +19,7 @@
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/run/buffer_pool.h"
 #include "worker/engine/run/segment_cutter.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
@@ -38,6 +39,8 @@ class LoadedSegment {
   [[nodiscard]] const std::vector<iovec>& pieces() const { return pieces_; }
   // Of part i, those are pieces() [first_pieces()[i], first_pieces()[i + 1]).
   [[nodiscard]] const std::vector<std::size_t>& first_pieces() const { return first_pieces_; }
+  // What casting did to the elements of each part.
+  [[nodiscard]] const std::vector<Rounding>& roundings() const { return roundings_; }
 
  private:
   LoadedSegment(Segment segment, BufferPool::Buffer buffer)
@@ -55,6 +58,7 @@ class LoadedSegment {
   std::vector<std::span<const std::byte>> windows_;
   std::vector<iovec> pieces_;
   std::vector<std::size_t> first_pieces_;
+  std::vector<Rounding> roundings_;
 };
 
 }  // namespace slipway::engine

@@ -99,8 +99,9 @@ class Cutter {
 // Holds one window at a time.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const ElementTransform& transform, const PermutedPart& part, std::byte* output)
-      : checkpoint_(checkpoint), transform_(transform), part_(part), output_(output) {}
+  Loader(const Checkpoint& checkpoint, const ElementTransform& transform, const PermutedPart& part, std::byte* output,
+         Rounding* rounding)
+      : checkpoint_(checkpoint), transform_(transform), part_(part), output_(output), rounding_(rounding) {}
 
   absl::Status Load() {
     for (std::size_t i = 0; i < part_.rows.size(); ++i) {
@@ -120,7 +121,7 @@ class Loader {
                      .row_stride = part_.row_stride,
                      .column_stride = part_.column_stride},
                     window_.bytes().data() + (begin - begin_),
-                    output_ + (part_.rows[i].output + row * part_.row_stride) * InfoOf(transform_.to).bytes);
+                    output_ + (part_.rows[i].output + row * part_.row_stride) * InfoOf(transform_.to).bytes, rounding_);
         row += count;
       }
     }
@@ -164,6 +165,7 @@ class Loader {
   const ElementTransform& transform_;
   const PermutedPart& part_;
   std::byte* const output_;
+  Rounding* const rounding_;
   Window window_;
   std::int32_t file_ = -1;  // of window_
   std::int64_t begin_ = 0;
@@ -178,8 +180,8 @@ absl::StatusOr<std::optional<PermutedPart>> CutPermutedPart(RegionReader& reader
 }
 
 absl::Status LoadPermutedPart(const Checkpoint& checkpoint, const ElementTransform& transform, const PermutedPart& part,
-                              std::byte* output) {
-  return Loader(checkpoint, transform, part, output).Load();
+                              std::byte* output, Rounding* rounding) {
+  return Loader(checkpoint, transform, part, output, rounding).Load();
 }
 
 }  // namespace slipway::engine

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "worker/engine/transform/axis_permutation.h"
 #include "worker/engine/transform/region_reader.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
@@ -39,8 +40,8 @@ absl::StatusOr<std::optional<PermutedPart>> CutPermutedPart(RegionReader& reader
                                                             const PermutedBox& box);
 
 // Maps the sources one window after the other and writes the part's elements, transformed, to `output`, which has room
-// for the whole box. Errors as SourceFile::Map and Window::Check.
+// for the whole box; `rounding` as TransformElements. Errors as SourceFile::Map and Window::Check.
 absl::Status LoadPermutedPart(const Checkpoint& checkpoint, const ElementTransform& transform, const PermutedPart& part,
-                              std::byte* output);
+                              std::byte* output, Rounding* rounding = nullptr);
 
 }  // namespace slipway::engine

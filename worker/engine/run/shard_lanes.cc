@@ -1,5 +1,13 @@
 #include "worker/engine/run/shard_lanes.h"
 
+#include <algorithm>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "common/count_of.h"
+#include "common/error.h"
+
 namespace slipway::engine {
 namespace {
 
@@ -8,6 +16,15 @@ constexpr std::int64_t kWriteBackStep = std::int64_t{32} << 20;
 
 void Update(Digest& digest, const iovec& piece) {
   digest.Update(std::span(static_cast<const std::byte*>(piece.iov_base), piece.iov_len));
+}
+
+absl::Status Overflow(const OutputTensor& tensor, std::int64_t count) {
+  const std::string_view instead = tensor.dtype == DType::kF16 ? "bf16 or fp32" : "fp32";
+  return Error(Reason::kOptionUnsupported,
+               fmt::format("{} {} too large for {}, which would make {} infinite; export with --dtype {}",
+                           CountOf(count, "finite value"), count == 1 ? "is" : "are",
+                           InfoOf(tensor.dtype).safetensors_name, count == 1 ? "it" : "them", instead),
+               {.tensor = tensor.name});
 }
 
 }  // namespace
@@ -31,6 +48,35 @@ void ChecksumLane::Take(const LoadedSegment& segment) {
       done_.push_back({plan_.tensors[static_cast<std::size_t>(parts[i].tensor)].name, current_->Finish()});
     }
   }
+}
+
+RoundingLane::RoundingLane(const ExportPlan& plan, const Shard& shard)
+    : plan_(plan), first_tensor_(shard.first_tensor), totals_(static_cast<std::size_t>(shard.tensor_count)) {
+  for (std::size_t i = 0; i < totals_.size(); ++i) {
+    if (IsCast(plan.tensors[static_cast<std::size_t>(first_tensor_) + i])) {
+      totals_[i].emplace();
+    }
+  }
+}
+
+bool RoundingLane::IsNeeded() const {
+  return std::ranges::any_of(totals_, [](const auto& total) { return total.has_value(); });
+}
+
+absl::Status RoundingLane::Take(const LoadedSegment& segment) {
+  const std::vector<TensorPart>& parts = segment.segment().parts;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    std::optional<Rounding>& total = totals_[static_cast<std::size_t>(parts[i].tensor - first_tensor_)];
+    if (!total) {
+      continue;
+    }
+    total->Merge(segment.roundings()[i]);
+    // At the tensor's end and in file order: which tensor and how many does not depend on segments and threads.
+    if (parts[i].ends && total->overflows > 0) {
+      return Overflow(plan_.tensors[static_cast<std::size_t>(parts[i].tensor)], total->overflows);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status WriteLane::Take(const LoadedSegment& segment) {

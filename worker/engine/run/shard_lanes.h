@@ -32,12 +32,29 @@ class ChecksumLane {
  public:
   explicit ChecksumLane(const ExportPlan& plan) : plan_(plan) {}
   void Take(const LoadedSegment& segment);
-  [[nodiscard]] std::vector<TensorChecksum> Finish() { return std::move(done_); }
+  [[nodiscard]] std::vector<WrittenTensor> Finish() { return std::move(done_); }
 
  private:
   const ExportPlan& plan_;
   std::optional<Digest> current_;
-  std::vector<TensorChecksum> done_;
+  std::vector<WrittenTensor> done_;
+};
+
+// Adds up what casting did to each tensor.
+class RoundingLane {
+ public:
+  RoundingLane(const ExportPlan& plan, const Shard& shard);
+  // Whether the shard has anything to be added up.
+  [[nodiscard]] bool IsNeeded() const;
+  // OPTION_UNSUPPORTED, naming the first tensor in which finite values became infinite.
+  absl::Status Take(const LoadedSegment& segment);
+  // One for each tensor of the shard, present for those that are cast.
+  [[nodiscard]] const std::vector<std::optional<Rounding>>& totals() const { return totals_; }
+
+ private:
+  const ExportPlan& plan_;
+  const std::int32_t first_tensor_;
+  std::vector<std::optional<Rounding>> totals_;
 };
 
 class WriteLane {

@@ -66,6 +66,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   const Shard& shard = plan.shards[static_cast<std::size_t>(index)];
   DigestLane digest(plan.options.digest);
   ChecksumLane checksums(plan);
+  RoundingLane roundings(plan, shard);
   WriteLane writer(file, resources.files->durability() == Durability::kDurable, control.written);
   std::vector<SegmentPipeline::Lane> lanes;
   if (plan.options.digest != DigestAlgorithm::kNone) {
@@ -77,6 +78,9 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
       checksums.Take(segment);
       return absl::OkStatus();
     });
+  }
+  if (roundings.IsNeeded()) {
+    lanes.emplace_back([&roundings](const LoadedSegment& segment) { return roundings.Take(segment); });
   }
   lanes.emplace_back([&writer](const LoadedSegment& segment) {
     SLIPWAY_KILL_POINT("shard-segment");
@@ -104,6 +108,9 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
     for (std::int32_t i = 0; i < shard.tensor_count; ++i) {
       result.tensors.push_back({plan.tensors[static_cast<std::size_t>(shard.first_tensor + i)].name, ""});
     }
+  }
+  for (std::size_t i = 0; i < result.tensors.size(); ++i) {
+    result.tensors[i].rounding = roundings.totals()[i];
   }
   return result;
 }

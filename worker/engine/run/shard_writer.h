@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,21 +14,23 @@
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/engine/run/memory_needs.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
-struct TensorChecksum {
+struct WrittenTensor {
   std::string name;
   std::string xxh3;  // 16 hexadecimal digits, of the tensor's bytes; empty where digests are off
+  std::optional<Rounding> rounding = std::nullopt;  // of those that are cast
 };
 
 struct ShardResult {
   std::int32_t shard = 0;
   std::string file;
   std::int64_t bytes = 0;
-  std::string digest;  // empty where digests are off
-  std::vector<TensorChecksum> tensors;
-  std::int64_t bytes_written = 0;  // by this call; 0 where the journal had the shard
+  std::string digest;                  // empty where digests are off
+  std::vector<WrittenTensor> tensors;  // all of the shard's
+  std::int64_t bytes_written = 0;      // by this call; 0 where the journal had the shard
 };
 
 // Told of progress and asked whether to stop; both may be called from any thread of the run, often: they must be cheap.
@@ -46,8 +49,8 @@ struct RunResources {
 // Writes shard `shard` into the directory `staging` (which exists) under a name of this attempt's own (`attempt` is
 // unique, e.g. "e7-<incarnation>"), syncs it, renames it to its final name and records it in the staging journal. A
 // shard that the journal already has (same plan hash, same size) is returned without work. Errors: CHECKPOINT_*,
-// OUTPUT_*, CANCELLED, MEMORY_BUDGET_TOO_SMALL, LEASE_LOST where a publisher or a sweep has taken the directory; the
-// attempt's file is gone after any of them.
+// OUTPUT_*, CANCELLED, MEMORY_BUDGET_TOO_SMALL, LEASE_LOST where a publisher or a sweep has taken the directory,
+// OPTION_UNSUPPORTED where a cast makes a finite weight infinite; the attempt's file is gone after any of them.
 absl::StatusOr<ShardResult> WriteShard(const ExportPlan& plan, std::int32_t shard, const std::string& staging,
                                        const std::string& attempt, const RunResources& resources,
                                        const RunControl& control);

@@ -1,4 +1,4 @@
-// Element-wise work on the way from source to output: what ElementTransform names, the scalar reference.
+// Element-wise work on the way from source to output: what ElementTransform names, the reference.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <span>
 
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
@@ -20,8 +21,9 @@ namespace slipway::engine {
 [[nodiscard]] bool CanTransform(const ElementTransform& transform);
 
 // Transforms the elements of `source` (any alignment, little-endian) into `output`, which has room for exactly as many
-// elements. Requires CanTransform. Thread-safe.
+// elements. Requires CanTransform. Thread-safe. What rounding did to them is added to `rounding`, unless that is null
+// or they are copied.
 void TransformElements(const ElementTransform& transform, std::span<const std::byte> source,
-                       std::span<std::byte> output);
+                       std::span<std::byte> output, Rounding* rounding = nullptr);
 
 }  // namespace slipway::engine

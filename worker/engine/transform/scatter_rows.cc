@@ -49,7 +49,7 @@ TileFunction TileFunctionFor(std::int64_t element_bytes) {
 }  // namespace
 
 void ScatterRows(const ElementTransform& transform, const RowScatter& scatter, const std::byte* source,
-                 std::byte* output) {
+                 std::byte* output, Rounding* rounding) {
   const std::int64_t from = InfoOf(transform.from).bytes;
   const std::int64_t to = InfoOf(transform.to).bytes;
   RowScatter s = scatter;
@@ -58,7 +58,7 @@ void ScatterRows(const ElementTransform& transform, const RowScatter& scatter, c
   }
   const auto transform_row = [&](const std::byte* row, std::int64_t columns, std::byte* result) {
     TransformElements(transform, {row, static_cast<std::size_t>(columns * from)},
-                      {result, static_cast<std::size_t>(columns * to)});
+                      {result, static_cast<std::size_t>(columns * to)}, rounding);
   };
   if (s.column_stride == 1 || s.columns == 1) {
     for (std::int64_t row = 0; row < s.count; ++row) {

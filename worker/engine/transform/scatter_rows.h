@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
@@ -18,8 +19,8 @@ struct RowScatter {
 };
 
 // Transforms the elements at `source` and writes them to their places from `output` on; both of any alignment.
-// Requires CanTransform, and room at all places. Thread-safe; takes 32 KiB of stack.
+// Requires CanTransform, and room at all places. Thread-safe; takes 32 KiB of stack. `rounding` as TransformElements.
 void ScatterRows(const ElementTransform& transform, const RowScatter& scatter, const std::byte* source,
-                 std::byte* output);
+                 std::byte* output, Rounding* rounding = nullptr);
 
 }  // namespace slipway::engine

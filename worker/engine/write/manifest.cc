@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "worker/engine/write/rounding_json.h"
 
 namespace slipway::engine {
 namespace {
@@ -21,15 +22,25 @@ Json RowOf(const ManifestSourceFile& file) {
 
 Json RowOf(const ManifestFile& file) { return {{"path", file.path}, {"size", file.size}, {"digest", file.digest}}; }
 
+Json RoundingOf(const ManifestCast& cast) {
+  Json rounding{{"from", std::string(InfoOf(cast.from).safetensors_name)}};
+  rounding.update(RoundingToJson(cast.rounding));
+  return rounding;
+}
+
 Json RowOf(const ManifestTensor& tensor) {
   Json shape = Json::array();
   for (const std::int64_t extent : tensor.shape) {
     shape.push_back(extent);
   }
-  return {{"name", tensor.name},       {"dtype", std::string(InfoOf(tensor.dtype).safetensors_name)},
-          {"shape", std::move(shape)}, {"file", tensor.file},
-          {"offset", tensor.offset},   {"bytes", tensor.bytes},
-          {"xxh3", tensor.xxh3}};
+  Json row{{"name", tensor.name},       {"dtype", std::string(InfoOf(tensor.dtype).safetensors_name)},
+           {"shape", std::move(shape)}, {"file", tensor.file},
+           {"offset", tensor.offset},   {"bytes", tensor.bytes},
+           {"xxh3", tensor.xxh3}};
+  if (tensor.cast) {
+    row["rounding"] = RoundingOf(*tensor.cast);
+  }
+  return row;
 }
 
 // Rows are turned into text one by one: a manifest of 100,000 tensors never exists as a tree.
@@ -43,14 +54,18 @@ std::string Rows(const std::vector<Row>& rows) {
   return text + (rows.empty() ? "]" : "\n  ]");
 }
 
-ManifestTensor TensorOf(const nlohmann::json& row) {
-  ManifestTensor tensor;
-  tensor.name = row.at("name");
-  const auto dtype = DTypeFromSafetensorsName(row.at("dtype").get<std::string>());
+DType DTypeOf(const nlohmann::json& row, const char* key) {
+  const auto dtype = DTypeFromSafetensorsName(row.at(key).get<std::string>());
   if (!dtype) {
     throw nlohmann::json::other_error::create(501, "unknown dtype", &row);
   }
-  tensor.dtype = *dtype;
+  return *dtype;
+}
+
+ManifestTensor TensorOf(const nlohmann::json& row) {
+  ManifestTensor tensor;
+  tensor.name = row.at("name");
+  tensor.dtype = DTypeOf(row, "dtype");
   for (const nlohmann::json& extent : row.at("shape")) {
     tensor.shape.push_back(extent.get<std::int64_t>());
   }
@@ -58,6 +73,9 @@ ManifestTensor TensorOf(const nlohmann::json& row) {
   tensor.offset = row.at("offset");
   tensor.bytes = row.at("bytes");
   tensor.xxh3 = row.at("xxh3");
+  if (const auto rounding = row.find("rounding"); rounding != row.end()) {
+    tensor.cast = {.from = DTypeOf(*rounding, "from"), .rounding = RoundingFromJson(*rounding)};
+  }
   return tensor;
 }
 

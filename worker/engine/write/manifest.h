@@ -3,13 +3,14 @@
 // {"format": "slipway-artifact", "version": 1, "tool": {"name", "version"}, "export", "plan_hash", "output_hash",
 // "architecture", "source": {"path", "format", "iteration", "files": [{"name", "size", "modified"}]},
 // "digest_algorithm", "files": [{"path", "size", "digest"}], "tensors": [{"name", "dtype", "shape", "file", "offset",
-// "bytes", "xxh3"}]}
+// "bytes", "xxh3", "rounding" (of tensors that were cast: "from", a dtype, and what rounding_json.h has)}]}
 //
 // "files" lists everything in the directory but the manifest itself; "offset" counts from the start of the file;
 // "modified" is in nanoseconds since the epoch; digests and checksums are empty where they were turned off.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "common/digest.h"
 #include "worker/engine/dtype.h"
 #include "worker/engine/shape.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
@@ -36,6 +38,11 @@ struct ManifestFile {
   std::string digest;
 };
 
+struct ManifestCast {
+  DType from = DType::kF32;
+  Rounding rounding;
+};
+
 struct ManifestTensor {
   std::string name;
   DType dtype = DType::kBF16;
@@ -44,6 +51,7 @@ struct ManifestTensor {
   std::int64_t offset = 0;
   std::int64_t bytes = 0;
   std::string xxh3;
+  std::optional<ManifestCast> cast = std::nullopt;
 };
 
 struct Manifest {

@@ -1,6 +1,9 @@
 // Permuted outputs against their definitions: Hugging Face's layouts index by index, and any permutation of any pieces.
 #include "worker/engine/run/permuted_part.h"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -92,6 +95,7 @@ class Export {
     BufferPool buffers(budget);
     std::string bytes;
     segments = 0;
+    rounding = {};
     while (true) {
       auto segment = cutter.Next();
       EXPECT_TRUE(segment.ok()) << Describe(segment.status());
@@ -106,10 +110,14 @@ class Export {
       for (const iovec& piece : (*loaded)->pieces()) {
         bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
       }
+      for (const Rounding& part : (*loaded)->roundings()) {
+        rounding.Merge(part);
+      }
       ++segments;
     }
   }
-  int segments = 0;
+  int segments = 0;   // of the last Write
+  Rounding rounding;  // and of all their parts
 
  private:
   static std::int64_t Volume(const Shape& shape) {
@@ -177,6 +185,31 @@ TEST(PermutedPart, GateAndUpOfExpertsAreInterleavedInColumns) {
   }
   made.Permute(kGateUp);
   ExpectElements(made, InterleavedGateUp());
+}
+
+TEST(PermutedPart, RoundingIsThatOfTheSameElementsInAnyOrder) {
+  // BF16 of 2^-14 and less: subnormal halves, some ties and some zeros among them.
+  constexpr Element kFirst = 0x3880 - 10 * 256;
+  Export made;
+  made.Store({50, 60}, kFirst);
+  made.Permute({.view = {50, 60}, .order = {1, 0}}, {.add_one = false, .from = DType::kBF16, .to = DType::kF16});
+  Rounding expected;
+  for (Element bits = kFirst; bits < kFirst + 50 * 60; ++bits) {
+    // A half's subnormals have steps of 2^-24; of its numbers BF16 has no more digits.
+    const auto value = static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
+    const double rounded = value < 0x1p-14 ? std::nearbyint(value * 0x1p24) * 0x1p-24 : value;
+    expected.inexact += rounded != value ? 1 : 0;
+    expected.underflows += rounded == 0 ? 1 : 0;
+    expected.largest_absolute = std::max(expected.largest_absolute, static_cast<float>(std::fabs(rounded - value)));
+    expected.largest_relative =
+        std::max(expected.largest_relative, static_cast<float>(std::fabs(rounded - value) / value));
+  }
+  ASSERT_GT(expected.underflows, 0);
+  ASSERT_GT(expected.inexact, expected.underflows);
+  for (const std::int64_t segment : {std::int64_t{1}, std::int64_t{100}, std::int64_t{777}, kSegmentBytes}) {
+    made.Write(segment);
+    EXPECT_EQ(made.rounding, expected) << "in segments of " << segment;
+  }
 }
 
 TEST(PermutedPart, GateAndUpMayBeStoredApartAndInPiecesOfAnyLayout) {
