@@ -166,6 +166,15 @@ def without(*names):
     return edit_metadata(change)
 
 
+def without_all(prefix):
+    """The same of all whose names begin so."""
+    def change(metadata):
+        for name in [name for name in metadata.tensors if name.startswith(prefix)]:
+            metadata.remove_entry(name)
+            del metadata.tensors[name]
+    return edit_metadata(change)
+
+
 def twin_of(name, twin):
     """The same storage under another name besides."""
     import copy
@@ -187,6 +196,8 @@ def same(value):
 QWEN3_NEXT = "derived_qwen3_next"
 NEMOTRON_H = "derived_nemotron_h_latent"
 LLAMA4 = "derived_llama4"
+QWEN2_5_VL = "derived_qwen2_5_vl"
+QWEN3_VL = "derived_qwen3_vl_moe"
 MISSING = ("TENSOR_MISSING",)
 LAYER = "decoder.layers.1."
 INNER = "mtp.layers.0.mtp_model_layer.layers.1."
@@ -273,6 +284,22 @@ CASES = [
          MISSING, ("experts",)),
     Case("shared expert missing", LLAMA4, without(LAYER + "mlp.shared_experts.linear_fc2.weight"), MISSING,
          ("shared_experts.linear_fc2",)),
+    Case("router of a model that sees missing", QWEN3_VL, without("language_model.decoder.layers.1.mlp.router.weight"),
+         MISSING, ("mlp.router.weight",)),
+    Case("text of a model that sees under both prefixes", QWEN3_VL,
+         twin_of("language_model.embedding.word_embeddings.weight", EMBEDDING), ("TENSOR_DUPLICATED",), (EMBEDDING,)),
+    Case("vision tower missing", QWEN2_5_VL, without_all("visual."), MISSING, ("visual.",)),
+    Case("last layer of a vision tower missing", QWEN3_VL, without_all("vision_model.decoder.layers.1."), MISSING,
+         ("vision_model.decoder.layers.1.",)),
+    Case("bias in a vision tower missing", QWEN2_5_VL, without("visual.blocks.1.mlp.up_proj.bias"), MISSING,
+         ("visual.blocks.1.mlp.up_proj.bias",)),
+    Case("merger that config.json does not have", QWEN3_VL, twin_of(
+        "vision_model.decoder.deepstack_merger_list.1.patch_norm.bias",
+        "vision_model.decoder.deepstack_merger_list.2.patch_norm.bias"), ("TENSOR_UNKNOWN",),
+         ("deepstack_merger_list.2",)),
+    Case("tensor in a vision tower that nobody knows", QWEN2_5_VL,
+         twin_of("visual.merger.ln_q.weight", "visual.merger.ln_x.weight"), ("TENSOR_UNKNOWN",),
+         ("visual.merger.ln_x.weight",)),
     Case("os.system in .metadata", DIST, write(".metadata", OS_SYSTEM), FORBIDDEN, ("os", "system", ".metadata")),
     Case("eval in .metadata", DIST, write(".metadata", BUILTIN_EVAL), FORBIDDEN, ("eval",)),
     Case("getattr chain in .metadata", DIST, write(".metadata", GETATTR_CHAIN), FORBIDDEN, ("getattr",)),

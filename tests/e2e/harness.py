@@ -31,7 +31,8 @@ EXTRA_OPTIONS = {
     "derived_qwen3_5_moe": ["--architecture", "Qwen3_5MoeForCausalLM"],
 } | {name: ["--hf-config", CHECKPOINTS / name / "golden_hf"]
      for name in ("derived_falcon", "derived_gemma", "derived_gemma2", "derived_nemotron_h_latent",
-                  "gemma3_tp2_pp1_torch_dist", "gpt-oss_tp1_pp1_torch_dist")}
+                  "derived_qwen2_5_vl", "derived_qwen3_vl_moe", "gemma3_tp2_pp1_torch_dist",
+                  "gpt-oss_tp1_pp1_torch_dist", "qwen25-vl_tp2_pp1_torch_dist", "qwen3-vl_tp2_pp1_torch_dist")}
 
 
 def fixtures():

@@ -7,6 +7,10 @@
 //   decoder.layers.<i>.mlp.linear_fc1.weight    decoder.layers.<i>.mlp.experts.<e>.linear_fc1.weight
 //   decoder.final_layernorm.weight              output_layer.weight
 //   mtp.layers.<k>.transformer_layer.<as in a layer>, of hybrid models mtp.layers.<k>.mtp_model_layer.layers.<j>.<...>
+//
+// A model that sees has its text part under the same names, without the "language_model." before them, and its vision
+// tower as vision_model.decoder.layers.<i>.<as in a layer> and other names below vision_model, or, where Hugging Face's
+// module is trained, below visual.
 #pragma once
 
 #include <cstdint>

@@ -14,7 +14,12 @@ namespace slipway::engine {
 namespace {
 
 // Containers of layers: what follows is a layer's number, or the rest of the name where layers are stacked.
-constexpr std::array<std::string_view, 3> kLayerContainers = {"decoder.layers.", "encoder.layers.", "mtp.layers."};
+constexpr std::array<std::string_view, 5> kLayerContainers = {"decoder.layers.", "encoder.layers.", "mtp.layers.",
+                                                              "vision_model.decoder.layers.",
+                                                              "vision_model.decoder.deepstack_merger_list."};
+
+// Models with more than text keep the text's part below it.
+constexpr std::string_view kTextPart = "language_model.";
 
 struct Alias {
   std::string_view stored;  // the beginning of the name
@@ -225,6 +230,9 @@ absl::StatusOr<CanonicalName> ParseStoredName(std::string_view stored) {
     name.part = part->index;
     name.parts = part->split->count();
     whole.remove_suffix(part->split->endings[part->index].size());
+  }
+  if (whole.starts_with(kTextPart)) {
+    whole.remove_prefix(kTextPart.size());
   }
   for (const std::string_view container : kLayerContainers) {
     if (whole.starts_with(container)) {

@@ -20,6 +20,9 @@ struct Numbered {
 constexpr auto kNumbered = std::to_array<Numbered>({
     {"decoder.layers.", "{layer}"},
     {"mtp.layers.", "{layer}"},
+    {"visual.blocks.", "{layer}"},
+    {"vision_model.decoder.layers.", "{layer}"},
+    {"vision_model.decoder.deepstack_merger_list.", "{layer}"},
     {".mtp_model_layer.layers.", "{inner}"},
     {".mlp.experts.", "{expert}"},
 });

@@ -26,6 +26,7 @@ enum class Transform : std::uint8_t {
   kQkv,         // the interleaved groups of linear_qkv into q, k, v
   kQkvGated,    // the same where queries have gates: q with its gate head by head, k, v
   kQkvJoined,   // the interleaved groups into one tensor [q; k; v]
+  kVisionQkv,   // the same of a vision tower's heads
   kDeltaNet,    // in_proj of a gated delta net into qkvz and ba, key head by key head
 };
 
@@ -53,7 +54,7 @@ using Extent = std::int64_t (*)(const ModelConfiguration&);
 // One Hugging Face tensor; the name follows the block's. Unused axes are null.
 struct TargetRule {
   std::string_view name;
-  std::array<Extent, 4> shape = {};
+  std::array<Extent, 5> shape = {};
 };
 
 // One canonical tensor and what it becomes. "{expert}" in source and target: each expert's; in the source only: the
@@ -68,8 +69,14 @@ struct TensorRule {
   bool keeps_float32 = false;  // where it is stored as FP32 it stays so, whatever the others become
 };
 
-// The last: the layers inside prediction layers, where each has several.
-enum class Repeat : std::uint8_t { kOnce, kLayers, kPredictionLayers, kInnerPredictionLayers };
+enum class Repeat : std::uint8_t {
+  kOnce,
+  kLayers,
+  kPredictionLayers,
+  kInnerPredictionLayers,  // the layers inside prediction layers, where each has several
+  kVisionLayers,
+  kVisionMergers,  // of layers whose output goes into the text's
+};
 
 // Rules under common prefixes, written layer by layer where they repeat. "{layer}" is the number within the block,
 // "{next}" the number counted on from the decoder's layers. Layers inside prediction layers are "{inner}" of "{layer}"

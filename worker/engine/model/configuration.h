@@ -86,6 +86,21 @@ struct MambaConfiguration {
   std::optional<std::int64_t> chunk;
 };
 
+// The tower that makes tokens of images (vision_config). Layers are stated for every model that has one.
+struct VisionConfiguration {
+  std::optional<std::int64_t> layers;   // depth
+  std::optional<std::int64_t> mergers;  // beside the last one: of layers whose output goes into the text's (DeepStack)
+  std::optional<std::int64_t> hidden_size;
+  std::optional<std::int64_t> ffn_hidden_size;
+  std::optional<std::int64_t> heads;
+  std::optional<std::int64_t> channels;    // of the image
+  std::optional<std::int64_t> patch_size;  // pixels along each side
+  std::optional<std::int64_t> frames;      // temporal_patch_size
+  std::optional<std::int64_t> merge_size;  // patches along each side that become one token
+  std::optional<std::int64_t> positions;
+  std::optional<std::int64_t> output_size;  // of a token
+};
+
 struct ModelConfiguration {
   std::int64_t layers = 0;  // num_layers
   std::int64_t hidden_size = 0;
@@ -129,6 +144,7 @@ struct ModelConfiguration {
   YarnConfiguration yarn;
   LinearAttentionConfiguration linear_attention;
   MambaConfiguration mamba;
+  VisionConfiguration vision;
   // Which weights the checkpoint has, as PatternOf (architecture.h) spells them: switches that nothing states.
   std::set<std::string, std::less<>> patterns;
 

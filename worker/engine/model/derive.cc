@@ -1,6 +1,7 @@
 #include "worker/engine/model/derive.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <string_view>
 
@@ -36,6 +37,8 @@ constexpr std::string_view kDeltaNetConvolution = "decoder.layers.{layer}.self_a
 constexpr std::string_view kMambaDecay = "decoder.layers.{layer}.mixer.A_log";
 constexpr std::string_view kMambaOutput = "decoder.layers.{layer}.mixer.out_proj.weight";
 constexpr std::string_view kMambaConvolution = "decoder.layers.{layer}.mixer.conv1d.weight";
+constexpr std::array<std::string_view, 2> kVisionLayers = {"visual.blocks.", "vision_model.decoder.layers."};
+constexpr std::string_view kVisionMergers = "vision_model.decoder.deepstack_merger_list.";
 constexpr std::size_t kKernelAxis = 2;  // of a convolution [channels, 1, kernel]
 
 // What a tensor of a layer shows of its kind.
@@ -115,6 +118,15 @@ TensorEvidence::TensorEvidence(const std::map<std::string, CanonicalTensor>& ten
 }
 
 void TensorEvidence::NoteLayer(std::string_view name) {
+  const auto count = [](const std::optional<std::size_t>& layer) {
+    return layer ? static_cast<std::int64_t>(*layer) + 1 : 0;
+  };
+  for (const std::string_view container : kVisionLayers) {
+    std::string_view within = name;
+    vision_layers_ = std::max(vision_layers_, count(TakeLayer(within, container)));
+  }
+  std::string_view of_merger = name;
+  vision_mergers_ = std::max(vision_mergers_, count(TakeLayer(of_merger, kVisionMergers)));
   if (const auto layer = TakeLayer(name, "decoder.layers.")) {
     NoteKind(name, *layer, layers_);
     return;
@@ -178,6 +190,7 @@ void TensorEvidence::Complete(StatedConfiguration& stated) const {
   CompleteLatentAttention(stated);
   CompleteExperts(stated);
   CompleteMixers(stated);
+  CompleteVision(stated);
   CompleteSwitches(stated);
 }
 
@@ -246,6 +259,14 @@ void TensorEvidence::CompleteMixers(StatedConfiguration& stated) const {
   Fill(stated.mamba.kernel, Extent(kMambaConvolution, kKernelAxis));
   if (const auto width = Extent(kMambaOutput, 1); width && stated.mamba.heads.value_or(0) > 0) {
     Fill(stated.mamba.head_dimension, std::optional(*width / *stated.mamba.heads));
+  }
+}
+
+void TensorEvidence::CompleteVision(StatedConfiguration& stated) const {
+  // A vision_config that leaves something out means other numbers than those that happen to be stored.
+  if (!stated.vision.layers && vision_layers_ > 0) {
+    stated.vision.layers = vision_layers_;
+    stated.vision.mergers = vision_mergers_;
   }
 }
 

@@ -38,12 +38,15 @@ class TensorEvidence {
   void CompleteLatentAttention(StatedConfiguration& stated) const;
   void CompleteExperts(StatedConfiguration& stated) const;
   void CompleteMixers(StatedConfiguration& stated) const;
+  void CompleteVision(StatedConfiguration& stated) const;
   void CompleteSwitches(StatedConfiguration& stated) const;
 
   std::map<std::string, const CanonicalTensor*, std::less<>> first_;  // by pattern
   std::vector<LayerKind> layers_;
   std::vector<std::vector<LayerKind>> predictions_;
   std::int64_t experts_ = 0;
+  std::int64_t vision_layers_ = 0;
+  std::int64_t vision_mergers_ = 0;
 };
 
 }  // namespace slipway::engine

@@ -138,14 +138,45 @@ void ReadBlockTypes(JsonFields& fields, StatedConfiguration& stated) {
   stated.position_embedding = "none";
 }
 
+absl::Status ReadVision(const json& config, VisionConfiguration& vision) {
+  const auto found = config.find("vision_config");
+  if (found == config.end() || !found->is_object()) {
+    return absl::OkStatus();
+  }
+  JsonFields fields(*found, "config.json: vision_config");
+  vision = {.layers = fields.Size({"depth", "num_hidden_layers"}).value_or(0),
+            .mergers = std::nullopt,
+            .hidden_size = fields.Size({"hidden_size"}),
+            .ffn_hidden_size = fields.Size({"intermediate_size"}),
+            .heads = fields.Size({"num_heads", "num_attention_heads"}),
+            .channels = fields.Size({"in_channels", "in_chans"}),
+            .patch_size = fields.Size({"patch_size"}),
+            .frames = fields.Size({"temporal_patch_size"}),
+            .merge_size = fields.Size({"spatial_merge_size"}),
+            .positions = fields.Size({"num_position_embeddings"}),
+            .output_size = fields.Size({"out_hidden_size"})};
+  if (const json* indexes = fields.Find({"deepstack_visual_indexes"}); indexes != nullptr && indexes->is_array()) {
+    vision.mergers = static_cast<std::int64_t>(indexes->size());
+  }
+  return fields.status();
+}
+
+// Of a model that sees, the part that tells of its text; older ones tell of it beside vision_config.
+const json& TextPart(const json& config) {
+  const auto found = config.find("text_config");
+  return found != config.end() && found->is_object() ? *found : config;
+}
+
 }  // namespace
 
-absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
+absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& whole) {
   StatedConfiguration stated;
-  if (!config.is_object()) {
+  if (!whole.is_object()) {
     return Error(Reason::kConfigurationInvalid, "config.json is not a JSON object");
   }
-  JsonFields fields(config, "config.json");
+  const json& config = TextPart(whole);
+  JsonFields fields(config, &config == &whole ? "config.json" : "config.json: text_config");
+  JsonFields outer(whole, "config.json");
   stated.layers = fields.Size({"num_hidden_layers", "n_layer"});
   stated.hidden_size = fields.Size({"hidden_size", "n_embd"});
   stated.ffn_hidden_size = fields.Size({"intermediate_size", "n_inner", "ffn_hidden_size"});
@@ -156,7 +187,7 @@ absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
   stated.maximum_positions = fields.Size({"max_position_embeddings", "n_positions"});
   stated.norm_epsilon =
       fields.Number({"rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps", "norm_epsilon", "norm_eps"});
-  stated.tied_embeddings = fields.Flag({"tie_word_embeddings"});
+  stated.tied_embeddings = outer.Flag({"tie_word_embeddings"});  // text_config may say anything
   stated.activation = fields.Text({"hidden_activation", "hidden_act", "mlp_hidden_act", "activation_function"});
   stated.initializer_range = fields.Number({"initializer_range"});
   stated.rotary_percent = fields.Number({"partial_rotary_factor", "rotary_pct"});
@@ -170,10 +201,13 @@ absl::StatusOr<StatedConfiguration> ReadHfConfig(const json& config) {
   ReadExperts(fields, stated);
   ReadMixers(fields, stated);
   ReadBlockTypes(fields, stated);
-  if (const auto dtype = fields.Text({"dtype", "torch_dtype"})) {
-    stated.parameters_dtype = DTypeFromTorchName(*dtype);
+  for (JsonFields* part : {&fields, &outer}) {
+    if (const auto dtype = part->Text({"dtype", "torch_dtype"})) {
+      stated.parameters_dtype = DTypeFromTorchName(*dtype);
+    }
+    SLIPWAY_RETURN_IF_ERROR(part->status());
   }
-  SLIPWAY_RETURN_IF_ERROR(fields.status());
+  SLIPWAY_RETURN_IF_ERROR(ReadVision(whole, stated.vision));
   SLIPWAY_RETURN_IF_ERROR(ReadRope(config, stated));
   return stated;
 }

@@ -78,10 +78,17 @@ bool Accepts(const Architecture& architecture, std::string_view argument) {
   return std::ranges::find(architecture.accepts, argument) != architecture.accepts.end();
 }
 
+bool Sees(const Architecture& architecture) {
+  return std::ranges::find(architecture.blocks, Repeat::kVisionLayers, &RuleBlock::repeat) != architecture.blocks.end();
+}
+
 // Architecture::fit; 0 also where the configuration says something that the family does not know.
 int FitOf(const Architecture& architecture, const ModelConfiguration& configuration) {
   const auto accepts = [&](const auto& fact) { return Accepts(architecture, fact.first); };
-  return std::ranges::all_of(configuration.special, accepts) ? architecture.fit(configuration) : 0;
+  return Sees(architecture) == configuration.vision.layers.has_value() &&
+                 std::ranges::all_of(configuration.special, accepts)
+             ? architecture.fit(configuration)
+             : 0;
 }
 
 std::string Facts(const ModelConfiguration& configuration) {
@@ -97,10 +104,11 @@ std::string Summary(const ModelConfiguration& c) {
   const auto word = [](bool has) { return has ? "with" : "without"; };
   return fmt::format(
       "{} {}, {} activation, {} experts, {} latent attention, {} norms of queries and keys, {} bias in q, k and v, {} "
-      "bias in linear layers, {} a sliding window, {} gates of queries, {} positions{}",
+      "bias in linear layers, {} a sliding window, {} gates of queries, {} positions, {} a vision tower{}",
       c.normalization, c.gated ? "and gated MLPs" : "and ungated MLPs", c.activation, word(c.experts.count.has_value()),
       word(c.latent_attention), word(c.qk_norm), word(c.qkv_bias), word(c.linear_bias),
-      word(c.sliding_window.has_value()), word(c.attention_gate), c.position_embedding, Facts(c));
+      word(c.sliding_window.has_value()), word(c.attention_gate), c.position_embedding,
+      word(c.vision.layers.has_value()), Facts(c));
 }
 
 absl::StatusOr<const Architecture*> Named(const ModelConfiguration& configuration, const std::string& name,

@@ -154,6 +154,7 @@ absl::StatusOr<Stated> Merge(const Stated& arguments, Stated hf_config, bool con
     }
     merged.position_embedding = hf_config.position_embedding;
   }
+  merged.vision = hf_config.vision;
   // Models round their vocabulary up; arguments have the tokenizer's size.
   if (hf_config.vocabulary_size) {
     merged.vocabulary_size = hf_config.vocabulary_size;
@@ -205,6 +206,19 @@ absl::Status CheckBounds(const ModelConfiguration& c) {
                      {"v_head_dim", c.latent.value_dimension.value_or(0), kMaximumHeadDimension},
                      {"dsa_indexer_n_heads", c.indexer.heads.value_or(1), kMaximumHeads},
                      {"dsa_indexer_head_dim", c.indexer.head_dimension.value_or(1), kMaximumHeadDimension}}));
+  }
+  constexpr std::int64_t kMaximumPatch = 1 << 12;
+  SLIPWAY_RETURN_IF_ERROR(
+      CheckBounds({{"vision_config: depth", c.vision.layers.value_or(1), kMaximumLayers},
+                   {"vision_config: num_heads", c.vision.heads.value_or(1), kMaximumHeads},
+                   {"vision_config: hidden_size", c.vision.hidden_size.value_or(1), kMaximumWidth},
+                   {"vision_config: in_channels", c.vision.channels.value_or(1), kMaximumPatch},
+                   {"vision_config: patch_size", c.vision.patch_size.value_or(1), kMaximumPatch},
+                   {"vision_config: temporal_patch_size", c.vision.frames.value_or(1), kMaximumPatch},
+                   {"vision_config: spatial_merge_size", c.vision.merge_size.value_or(1), kMaximumPatch}}));
+  if (c.vision.mergers.value_or(0) > kMaximumLayers) {
+    return Error(Reason::kConfigurationInvalid,
+                 fmt::format("vision_config: deepstack_visual_indexes has {} members", *c.vision.mergers));
   }
   if (c.attention_heads % c.query_groups != 0) {
     return Error(Reason::kConfigurationInvalid,
@@ -331,6 +345,7 @@ absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments,
   c.yarn = stated.yarn;
   c.linear_attention = stated.linear_attention;
   c.mamba = stated.mamba;
+  c.vision = stated.vision;
   SetNumbers(stated, c, notes);
   c.parameters_dtype = stated.parameters_dtype.value_or(evidence.Type(kEmbedding).value_or(DType::kBF16));
   SLIPWAY_RETURN_IF_ERROR(CheckBounds(c));

@@ -46,6 +46,10 @@ std::vector<LayerKind> KindsOf(Repeat repeat, const ModelConfiguration& c) {
     }
     case Repeat::kInnerPredictionLayers:
       return c.prediction_kinds;
+    case Repeat::kVisionLayers:
+      return std::vector<LayerKind>(static_cast<std::size_t>(c.vision.layers.value_or(0)));
+    case Repeat::kVisionMergers:
+      return std::vector<LayerKind>(static_cast<std::size_t>(c.vision.mergers.value_or(0)));
   }
   return {};
 }

@@ -55,6 +55,7 @@ struct StatedConfiguration {
   YarnConfiguration yarn;
   LinearAttentionConfiguration linear_attention;
   MambaConfiguration mamba;
+  VisionConfiguration vision;
   // Facts that most families do not know, each as a phrase that begins with the argument ("qk_l2_norm is true").
   std::vector<std::string> unsupported;
 };
@@ -63,8 +64,8 @@ struct StatedConfiguration {
 // CONFIGURATION_INVALID for a value of the wrong type or outside its range.
 absl::StatusOr<StatedConfiguration> ReadArguments(const nlohmann::json& arguments);
 
-// From a config.json of one of the families in the tables: sizes and settings. Which weights the model has is to be
-// seen in the checkpoint, not there. CONFIGURATION_INVALID as above.
+// From a config.json of one of the families in the tables: sizes and settings, of the text in a model that sees too.
+// Which weights the model has is to be seen in the checkpoint, not there. CONFIGURATION_INVALID as above.
 absl::StatusOr<StatedConfiguration> ReadHfConfig(const nlohmann::json& config);
 
 }  // namespace slipway::engine

@@ -59,6 +59,18 @@ Rows JoinedQkvRows(const TensorRule& rule, std::size_t, const Configuration& c) 
   return rows;
 }
 
+Rows VisionQkvRows(const TensorRule&, std::size_t, const Configuration& c) {
+  const std::int64_t heads = c.vision.heads.value_or(1);
+  const std::int64_t dimension = c.vision.hidden_size.value_or(0) / heads;
+  Rows rows;
+  for (std::int64_t part = 0; part < 3; ++part) {
+    for (std::int64_t head = 0; head < heads; ++head) {
+      rows.push_back({(3 * head + part) * dimension, dimension});
+    }
+  }
+  return rows;
+}
+
 // Hugging Face has each query head followed by its gate.
 Rows GatedQkvRows(const TensorRule&, std::size_t target, const Configuration& c) {
   const std::int64_t queries = c.attention_heads / c.query_groups;
@@ -142,6 +154,8 @@ std::vector<RowRange> RowsOf(const TensorRule& rule, std::size_t target, const M
       return GatedQkvRows(rule, target, configuration);
     case Transform::kQkvJoined:
       return JoinedQkvRows(rule, target, configuration);
+    case Transform::kVisionQkv:
+      return VisionQkvRows(rule, target, configuration);
     case Transform::kDeltaNet:
       return DeltaNetRows(rule, target, configuration);
   }

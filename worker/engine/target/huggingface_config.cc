@@ -105,8 +105,18 @@ class UsersConfig {
     }
   }
 
-  // transformers 5 calls it dtype.
-  void SetDType(std::string_view name) { Set(config_.contains("dtype") ? "dtype" : "torch_dtype", name); }
+  // transformers 5 calls it dtype. Parts of the model may state it once more.
+  void SetDType(std::string_view name) {
+    Set(config_.contains("dtype") ? "dtype" : "torch_dtype", name);
+    for (const char* const part : {"text_config", "vision_config"}) {
+      const auto found = config_.find(part);
+      for (const char* const field : {"dtype", "torch_dtype"}) {
+        if (found != config_.end() && found->is_object() && found->contains(field)) {
+          (*found)[field] = name;
+        }
+      }
+    }
+  }
 
   void Drop(const std::string& name, std::string_view why) {
     if (config_.erase(name) > 0) {

@@ -97,6 +97,26 @@ TEST(Canonical, StackedExpertBiasesLoseTheirExpertAxis) {
   EXPECT_EQ(tensors->at("decoder.layers.1.mlp.experts.2.linear_fc1.bias").shape, Shape({16}));
 }
 
+TEST(Canonical, TheTextOfAModelThatSeesHasTheNamesOfOneThatDoesNot) {
+  EXPECT_EQ(Only("language_model.embedding.word_embeddings.weight"), "embedding.word_embeddings.weight");
+  EXPECT_EQ(Only("language_model.decoder.layers.3.mlp.linear_fc1.layer_norm_weight"),
+            "decoder.layers.3.pre_mlp_layernorm.weight");
+  EXPECT_EQ(Only("language_model.decoder.layers.mlp.linear_fc2.weight", {1, 8, 4}),
+            "decoder.layers.0.mlp.linear_fc2.weight");
+}
+
+TEST(Canonical, AVisionTowersLayersAreUnstackedAndItsNormsHaveOneName) {
+  EXPECT_EQ(Only("vision_model.decoder.layers.self_attention.linear_qkv.layer_norm_bias", {1, 8}),
+            "vision_model.decoder.layers.0.input_layernorm.bias");
+  EXPECT_EQ(Only("vision_model.decoder.layers.5.mlp.linear_fc1.bias"),
+            "vision_model.decoder.layers.5.mlp.linear_fc1.bias");
+  EXPECT_EQ(Only("vision_model.decoder.deepstack_merger_list.1.patch_norm.weight"),
+            "vision_model.decoder.deepstack_merger_list.1.patch_norm.weight");
+  EXPECT_EQ(Only("vision_model.decoder.deepstack_merger_list.linear_fc1.weight", {1, 8, 4}),
+            "vision_model.decoder.deepstack_merger_list.0.linear_fc1.weight");
+  EXPECT_EQ(Only("visual.blocks.7.attn.qkv.weight"), "visual.blocks.7.attn.qkv.weight");
+}
+
 TEST(Canonical, HybridMultiTokenPredictionKeepsItsOwnLayers) {
   EXPECT_EQ(Only("mtp.layers.0.mtp_model_layer.layers.1.mixer.out_proj.weight"),
             "mtp.layers.0.mtp_model_layer.layers.1.mixer.out_proj.weight");

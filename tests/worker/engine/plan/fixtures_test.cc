@@ -40,9 +40,16 @@ const std::map<std::string, std::string> kNamed = {
     {"derived_qwen3_5_moe", "Qwen3_5MoeForCausalLM"},
 };
 // What has settings that Megatron's arguments do not know.
-const std::set<std::string> kWithConfig = {
-    "derived_nemotron_h_latent", "derived_gemma", "derived_gemma2", "derived_falcon", "gemma3_tp2_pp1_torch_dist",
-    "gpt-oss_tp1_pp1_torch_dist"};
+const std::set<std::string> kWithConfig = {"derived_nemotron_h_latent",
+                                           "derived_gemma",
+                                           "derived_gemma2",
+                                           "derived_falcon",
+                                           "gemma3_tp2_pp1_torch_dist",
+                                           "gpt-oss_tp1_pp1_torch_dist",
+                                           "derived_qwen2_5_vl",
+                                           "qwen25-vl_tp2_pp1_torch_dist",
+                                           "qwen3-vl_tp2_pp1_torch_dist",
+                                           "derived_qwen3_vl_moe"};
 
 std::shared_ptr<const ExportPlan> PlanOf(const fs::path& fixture) {
   ExportOptions options;

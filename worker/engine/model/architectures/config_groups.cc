@@ -1,6 +1,7 @@
 #include "worker/engine/model/architectures/config_groups.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 
 namespace slipway::engine {
@@ -11,6 +12,11 @@ constexpr double kLowFrequencyFactor = 1.0;
 constexpr double kHighFrequencyFactor = 4.0;
 constexpr int kOriginalPositions = 8192;
 
+bool HasRotaryLayers(const ModelConfiguration& c) {
+  return c.normalization == "RMSNorm" && !c.latent_attention && c.rotary_percent == 1.0 && !c.attention_gate &&
+         HasOnlyAttention(c);
+}
+
 }  // namespace
 
 bool HasOnlyAttention(const ModelConfiguration& c) {
@@ -18,10 +24,7 @@ bool HasOnlyAttention(const ModelConfiguration& c) {
       c.layer_kinds, [](const LayerKind& kind) { return kind.mixer == Mixer::kAttention && kind.feed != Feed::kNone; });
 }
 
-bool IsRotaryDecoder(const ModelConfiguration& c) {
-  return c.normalization == "RMSNorm" && !c.latent_attention && c.position_embedding == "rope" &&
-         c.rotary_percent == 1.0 && !c.attention_gate && HasOnlyAttention(c);
-}
+bool IsRotaryDecoder(const ModelConfiguration& c) { return c.position_embedding == "rope" && HasRotaryLayers(c); }
 
 bool IsLayerNormDecoder(const ModelConfiguration& c) {
   return c.normalization == "LayerNorm" && !c.latent_attention && !c.gated && c.activation.starts_with("gelu") &&
@@ -34,6 +37,18 @@ bool IsPlainDecoder(const ModelConfiguration& c) {
 
 bool IsExpertsDecoder(const ModelConfiguration& c) {
   return IsRotaryDecoder(c) && c.gated && c.activation == "silu" && c.experts.count;
+}
+
+bool IsSeeingDecoder(const ModelConfiguration& c) {
+  const VisionConfiguration& vision = c.vision;
+  const auto is_positive = [](const std::optional<std::int64_t>& size) { return size.value_or(0) > 0; };
+  return HasRotaryLayers(c) && (c.position_embedding == "rope" || c.position_embedding == "mrope") && c.gated &&
+         c.activation == "silu" &&
+         std::ranges::all_of(
+             std::array{vision.layers, vision.hidden_size, vision.ffn_hidden_size, vision.heads, vision.channels,
+                        vision.patch_size, vision.frames, vision.merge_size, vision.output_size},
+             is_positive) &&
+         *vision.hidden_size % *vision.heads == 0;
 }
 
 bool RoutesBySoftmax(const ModelConfiguration& c) { return c.experts.score_function.value_or("softmax") == "softmax"; }

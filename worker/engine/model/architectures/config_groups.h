@@ -65,6 +65,9 @@ bool IsPlainDecoder(const ModelConfiguration& configuration);
 // Experts instead, in some layers or all.
 bool IsExpertsDecoder(const ModelConfiguration& configuration);
 
+// The text of a model that sees, of the first kind with gated SiLU, beside a tower all of whose sizes are known.
+bool IsSeeingDecoder(const ModelConfiguration& configuration);
+
 // Experts are chosen by softmax.
 bool RoutesBySoftmax(const ModelConfiguration& configuration);
 

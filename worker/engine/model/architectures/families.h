@@ -30,11 +30,14 @@ extern const Architecture kOlmoe;
 extern const Architecture kPhi3;
 extern const Architecture kQwen2;
 extern const Architecture kQwen2Moe;
+extern const Architecture kQwen2_5Vl;
 extern const Architecture kQwen3;
 extern const Architecture kQwen3Moe;
 extern const Architecture kQwen3Next;
 extern const Architecture kQwen3_5;
 extern const Architecture kQwen3_5Moe;
+extern const Architecture kQwen3Vl;
+extern const Architecture kQwen3VlMoe;
 extern const Architecture kStarcoder2;
 
 // In the order in which they are listed to people.
@@ -62,11 +65,14 @@ inline constexpr std::array kArchitectures = {
     &kPhi3,
     &kQwen2,
     &kQwen2Moe,
+    &kQwen2_5Vl,
     &kQwen3,
     &kQwen3Moe,
     &kQwen3Next,
     &kQwen3_5,
     &kQwen3_5Moe,
+    &kQwen3Vl,
+    &kQwen3VlMoe,
     &kStarcoder2,
 };
 // clang-format on
