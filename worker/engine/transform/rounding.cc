@@ -14,7 +14,9 @@ void Rounding::Merge(const Rounding& other) {
   largest_relative = std::max(largest_relative, other.largest_relative);
 }
 
-bool IsCast(const OutputTensor& tensor) { return !tensor.scales && tensor.transform.from != tensor.transform.to; }
+bool IsCast(const OutputTensor& tensor) {
+  return !tensor.scales && !tensor.update && tensor.transform.from != tensor.transform.to;
+}
 
 std::string_view OverflowWarning(DType from, DType to) {
   return to == DType::kF16 && from != DType::kF16 ? "F16 has no finite values above 65504: an export with a larger "
