@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "tests/support/temporary_directory.h"
 #include "worker/engine/plan/make_plan.h"
 
 namespace slipway::engine {
@@ -25,12 +26,11 @@ json GoldenConfig(const std::string& name) {
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> PlanWith(const std::string& name, const json& config,
                                                            const std::string& architecture = {}) {
-  const fs::path directory = fs::path(testing::TempDir()) / "slipway-vision";
-  fs::create_directories(directory);
-  std::ofstream(directory / "config.json") << config;
+  const test::TemporaryDirectory directory;
+  std::ofstream(fs::path(directory.path()) / "config.json") << config;
   ExportOptions options;
   options.checkpoint = Fixture(name).string();
-  options.hf_config = directory.string();
+  options.hf_config = directory.path();
   options.architecture = architecture;
   return MakePlan(options);
 }
