@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -95,8 +96,8 @@ class BlockScaleShards : public testing::Test {
     std::string map;
     for (std::size_t i = 0; i < matrices.size(); ++i) {
       const Matrix& m = matrices[i];
-      std::string scales(m.scales.size() * sizeof(float), '\0');
-      std::memcpy(scales.data(), m.scales.data(), scales.size());
+      const auto scale_bytes = std::as_bytes(std::span(m.scales));
+      const std::string scales(reinterpret_cast<const char*>(scale_bytes.data()), scale_bytes.size());
       files[i % 2].push_back({m.name, "F8_E4M3", {m.rows, m.columns}, m.codes});
       files[i % 3 == 0 ? 0 : 1].push_back({m.name + "_scale_inv",
                                            "F32",

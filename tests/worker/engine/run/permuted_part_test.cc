@@ -137,7 +137,9 @@ class Export {
   // In a file of its own, behind three bytes.
   void AddPiece(Piece& piece, const Elements& elements) {
     std::string bytes(3 + elements.size() * sizeof(Element), 'x');
-    std::memcpy(bytes.data() + 3, elements.data(), elements.size() * sizeof(Element));
+    if (!elements.empty()) {  // whose data may be null, which memcpy does not take
+      std::memcpy(bytes.data() + 3, elements.data(), elements.size() * sizeof(Element));
+    }
     piece.file = static_cast<std::int32_t>(checkpoint_->files.size());
     piece.position = 3;
     piece.length = static_cast<std::int64_t>(elements.size() * sizeof(Element));

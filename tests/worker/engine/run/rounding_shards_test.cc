@@ -27,7 +27,9 @@ using test::WriteFile;
 
 std::string BytesOf(const std::vector<float>& values) {
   std::string bytes(values.size() * sizeof(float), '\0');
-  std::memcpy(bytes.data(), values.data(), bytes.size());
+  if (!values.empty()) {  // whose data may be null, which memcpy does not take
+    std::memcpy(bytes.data(), values.data(), bytes.size());
+  }
   return bytes;
 }
 
