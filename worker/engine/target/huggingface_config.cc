@@ -161,7 +161,7 @@ json MakeHuggingFaceConfig(const Model& model, const json& token_ids, DType dtyp
     field.default_only || model.architecture->beyond_arguments ? config.SetDefault(name, generated[name])
                                                                : config.Set(name, generated[name]);
   }
-  if (generated.contains("rope_theta") && !model.architecture->beyond_arguments) {
+  if (!model.architecture->beyond_arguments) {
     config.SetRope(generated);
   }
   config.Set("architectures", generated["architectures"]);

@@ -53,8 +53,6 @@ bool IsSeeingDecoder(const ModelConfiguration& c) {
 
 bool RoutesBySoftmax(const ModelConfiguration& c) { return c.experts.score_function.value_or("softmax") == "softmax"; }
 
-std::optional<nlohmann::json> EmptyList(const ModelConfiguration&) { return nlohmann::json::array(); }
-
 std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& c) {
   return c.experts.auxiliary_loss.value_or(0.0) > 0.0 ? std::optional<nlohmann::json>(*c.experts.auxiliary_loss)
                                                       : std::nullopt;

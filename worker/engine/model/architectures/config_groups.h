@@ -71,7 +71,6 @@ bool IsSeeingDecoder(const ModelConfiguration& configuration);
 // Experts are chosen by softmax.
 bool RoutesBySoftmax(const ModelConfiguration& configuration);
 
-std::optional<nlohmann::json> EmptyList(const ModelConfiguration& configuration);
 std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& configuration);
 // Whether weights of the chosen experts are normalized: yes, where softmax comes after the choice.
 std::optional<nlohmann::json> NormalizedWeights(const ModelConfiguration& configuration);
