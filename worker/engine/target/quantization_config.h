@@ -1,0 +1,36 @@
+// What config files say about the quantization: made from what is written, not from what was asked for.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "worker/engine/quantize/format.h"
+
+namespace slipway::engine {
+
+enum class KvCache : std::uint8_t { kNone, kFp8, kNvfp4 };
+
+// A module with a weight matrix: quantized, or left as it is.
+struct QuantizedModule {
+  std::string name;                // "model.layers.0.self_attn.q_proj"
+  const Format* format = nullptr;  // null: not quantized
+  const Layout* layout = nullptr;  // with format; all modules' have one form
+  std::int32_t group = 0;          // Coding::group
+};
+
+struct QuantizationFiles {
+  nlohmann::ordered_json config;                  // config.json's quantization_config
+  std::optional<nlohmann::ordered_json> sidecar;  // hf_quant_config.json
+};
+
+// `modules` are all modules with a matrix, embeddings and lm_head (if it is written) included, at least one of them
+// quantized. `kv_cache`: what the engine keeps keys and values in. Pure.
+QuantizationFiles MakeQuantizationConfig(ConfigForm form, const std::vector<QuantizedModule>& modules,
+                                         KvCache kv_cache);
+
+}  // namespace slipway::engine
