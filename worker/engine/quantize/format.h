@@ -22,6 +22,9 @@ enum class ConfigForm : std::uint8_t {
 };
 std::string_view NameOf(ConfigForm form);  // "compressed-tensors"
 
+// What engines keep keys and values in.
+enum class KvCache : std::uint8_t { kNone, kFp8, kNvfp4 };
+
 // What an engine does with a layer's input.
 enum class Activations : std::uint8_t {
   kNone,     // nothing: weights alone are quantized

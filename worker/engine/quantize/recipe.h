@@ -26,7 +26,6 @@
 
 #include "absl/status/statusor.h"
 #include "worker/engine/quantize/format.h"
-#include "worker/engine/target/quantization_config.h"
 
 namespace slipway::engine {
 

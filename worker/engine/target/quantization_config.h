@@ -13,8 +13,6 @@
 
 namespace slipway::engine {
 
-enum class KvCache : std::uint8_t { kNone, kFp8, kNvfp4 };
-
 // A module with a weight matrix: quantized, or left as it is.
 struct QuantizedModule {
   std::string name;                // "model.layers.0.self_attn.q_proj"
