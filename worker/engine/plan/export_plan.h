@@ -12,6 +12,7 @@
 #include "common/digest.h"
 #include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/dtype.h"
+#include "worker/engine/plan/source_region.h"
 #include "worker/engine/shape.h"
 
 namespace slipway::engine {
@@ -30,14 +31,6 @@ struct ExportOptions {
   bool allow_custom_code = false;
   std::string adapter;        // a LoRA adapter's checkpoint, or empty
   bool adapter_only = false;  // exported alone instead of merged
-};
-
-// A rectangular block of a stored tensor, in the stored tensor's own axes. Its elements in row-major order are what
-// it stands for.
-struct SourceRegion {
-  std::int32_t tensor = 0;  // index into Checkpoint::tensors
-  Shape offsets;
-  Shape sizes;
 };
 
 // Element-wise work on the way, applied in FP32 in this order: add one (norms stored minus 1), then round to the
