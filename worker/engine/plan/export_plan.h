@@ -24,7 +24,12 @@ namespace slipway::engine {
 struct ExportOptions {
   std::string checkpoint;
   std::vector<std::string> targets = {"huggingface"};
-  std::string quantization = "none";
+  std::string quantization = "none";  // a format's name; empty: what the checkpoint was calibrated for
+  std::string recipe;                 // the text of a recipe, instead of a format
+  std::string kv_cache;               // fp8, nvfp4; none or empty: as the recipe says
+  std::string config_form;            // modelopt, compressed-tensors, native; auto or empty: as the recipe says
+  std::string scale_search;           // mse; amax or empty: as the recipe says
+  std::string ranges;                 // path of a safetensors file, or empty
   std::string hf_config;
   std::string architecture;
   std::optional<std::int64_t> iteration;
@@ -111,9 +116,10 @@ struct QuantizedWeight {
   const Format* format = nullptr;  // of static storage, as all tables
   const Layout* layout = nullptr;
   Coding coding;
-  std::int32_t scale_group = -1;       // index into ExportPlan::scale_groups, where there is a TensorScale
-  std::optional<float> input_amax;     // of layouts with static activations
-  std::optional<StoredAmaxes> amaxes;  // given ones, one a scale
+  std::int32_t scale_group = -1;    // index into ExportPlan::scale_groups, where there is a TensorScale
+  std::optional<float> input_amax;  // of layouts with static activations
+  std::shared_ptr<const std::vector<float>> pre_quant_scale;  // of kPreQuantScale, or null
+  std::optional<StoredAmaxes> amaxes;                         // given ones, one a scale
 };
 
 // Weights with one TensorScale: one matrix, or fused siblings.
@@ -183,7 +189,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensor_count",
 // "tensors" (if asked for): [{"name", "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view",
 // "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update":
-// {"rank", "scale", "a", "b"} (of an adapter)}]}], "texts", "sidecars"}.
+// {"rank", "scale", "a", "b"} (of an adapter), "quantization": {"format", "holds", "of"} (of what stands for a weight:
+// transform and sources are then the weight's)}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan, bool with_tensors = true);
 
 }  // namespace slipway::engine

@@ -159,18 +159,19 @@ class Stage {
                                  "a tensor fit (fp8)",
                                  rule.format->name, plan_.architecture));
     }
-    QuantizedWeight quantized{.module = weight.module,
-                              .values = std::move(weight.values),
-                              .rows = weight.rows,
-                              .columns = weight.columns,
-                              .format = rule.format,
-                              .layout = &layout,
-                              .coding = layout.coding};
+    QuantizedWeight quantized;
+    quantized.module = weight.module;
+    quantized.values = std::move(weight.values);
+    quantized.rows = weight.rows;
+    quantized.columns = weight.columns;
+    quantized.format = rule.format;
+    quantized.layout = &layout;
+    quantized.coding = layout.coding;
     quantized.coding.search = recipe_.search;
     if (group > 0 && !rule.format->groups.empty()) {
       quantized.coding.group = group;
     }
-    for (const StoredTensor& stored : layout.tensors) {
+    for (const LayoutTensor& stored : layout.tensors) {
       if ((stored.role == StoredRole::kScales || stored.role == StoredRole::kTensorScale) && stored.model_dtype) {
         quantized.coding.scale_dtype = quantized.values.dtype;
       }
@@ -183,7 +184,7 @@ class Stage {
       }
     }
     const auto index = static_cast<std::int32_t>(plan_.quantized.size());
-    for (const StoredTensor& stored : layout.tensors) {
+    for (const LayoutTensor& stored : layout.tensors) {
       if (stored.role != StoredRole::kPreQuantScale || quantized.pre_quant_scale != nullptr) {
         SLIPWAY_RETURN_IF_ERROR(Emit(quantized, index, stored, tensors));
       }
@@ -205,18 +206,18 @@ class Stage {
                                                      "another order; choose another --config-form",
                                                      weight.layout->algorithm));
     }
-    weight.values.permutation = {
-        .view = {weight.rows, weight.columns / weight.coding.group, weight.coding.group}, .order = {1, 0, 2}};
+    weight.values.permutation = {.view = {weight.rows, weight.columns / weight.coding.group, weight.coding.group},
+                                 .order = {1, 0, 2}};
     return absl::OkStatus();
   }
 
-  absl::Status Emit(const QuantizedWeight& weight, std::int32_t index, const StoredTensor& stored,
+  absl::Status Emit(const QuantizedWeight& weight, std::int32_t index, const LayoutTensor& stored,
                     std::vector<OutputTensor>& tensors) {
     OutputTensor output;
     output.name = fmt::format("{}{}{}", weight.module, weight.layout->stacked_experts ? "_" : ".", stored.suffix);
-    output.dtype = stored.model_dtype                    ? weight.values.dtype
+    output.dtype = stored.model_dtype                   ? weight.values.dtype
                    : stored.role == StoredRole::kScales ? weight.coding.scale_dtype
-                                                         : stored.dtype;
+                                                        : stored.dtype;
     if (weight.layout->stacked_experts) {
       const std::int64_t experts = StackOf(weight);
       output.shape = stored.shape(weight.rows / experts, weight.columns, weight.coding);
@@ -247,8 +248,10 @@ class Stage {
     for (std::size_t i = 0; i < plan_.quantized.size(); ++i) {
       QuantizedWeight& weight = plan_.quantized[i];
       const ScaleRule rule = weight.coding.rule;
+      const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
+                          weight.layout->tensors.end();
       if (weight.coding.sharing != Sharing::kTensor && rule != ScaleRule::kTwoLevel &&
-          rule != ScaleRule::kTwoLevelReciprocal) {
+          rule != ScaleRule::kTwoLevelReciprocal && !float8) {
         continue;
       }
       // Engines keep one scale for the gate and the up projection of an expert, whatever the format.
@@ -314,6 +317,25 @@ class Stage {
   std::vector<QuantizedModule> modules_;
 };
 
+// Each module as the checkpoint was calibrated for.
+absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
+  Recipe recipe;
+  recipe.name = "checkpoint";
+  for (const auto& [module, given] : ranges.modules) {
+    const Format* const format = FindFormat(given.format);
+    if (format == nullptr) {
+      return Refused(module, fmt::format("the checkpoint was calibrated for a format ('{}') that is not known; name "
+                                         "one with --quantization",
+                                         given.format));
+    }
+    recipe.rules.push_back({.modules = {module}, .layers = {}, .format = format, .group = given.group});
+  }
+  if (!ranges.attention.empty()) {
+    recipe.kv_cache = KvCache::kFp8;
+  }
+  return recipe;
+}
+
 // What the words of options add to a recipe, or say instead of one.
 absl::Status ApplyOptions(const ExportOptions& options, Recipe& recipe) {
   if (options.kv_cache == "fp8" || options.kv_cache == "nvfp4") {
@@ -340,7 +362,7 @@ absl::StatusOr<std::optional<Recipe>> RecipeFor(const ExportOptions& options, co
     if (calibrated == nullptr) {
       return Refused("", "--quantization checkpoint: the checkpoint was not calibrated by ModelOpt; name a format");
     }
-    SLIPWAY_ASSIGN_OR_RETURN(recipe, RecipeOf(*calibrated));
+    SLIPWAY_ASSIGN_OR_RETURN(recipe, CalibratedRecipe(*calibrated));
   } else if (options.quantization.empty() || options.quantization == "none") {
     if (!options.kv_cache.empty() && options.kv_cache != "none") {
       return Refused("", "--kv-cache goes with quantized weights: give --quantization");

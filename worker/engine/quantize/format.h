@@ -51,7 +51,7 @@ enum class StoredRole : std::uint8_t {
                           // A layout without it needs weights that took it in
 };
 
-struct StoredTensor {
+struct LayoutTensor {
   std::string_view suffix;  // "weight_scale", after the module's name and a dot
   StoredRole role = StoredRole::kCodes;
   DType dtype = DType::kF32;  // of kScales: Coding::scale_dtype
@@ -72,7 +72,7 @@ struct Layout {
   ConfigForm form = ConfigForm::kModelOpt;
   Activations activations = Activations::kNone;
   Coding coding;                          // `search` and, where groups can be chosen, `group` are set by the plan
-  std::span<const StoredTensor> tensors;  // in the order of writing
+  std::span<const LayoutTensor> tensors;  // in the order of writing
   std::string_view algorithm;             // ModelOpt: quant_algo; compressed-tensors: format; native: quant_method
   float input_bound = 0;                  // what the input's amax becomes: 448 (FP8, MXFP8), 127 and 127.5 (INT8),
                                           // 6 * 448 (NVFP4), 6 (MXFP4); 0 where it is not quantized

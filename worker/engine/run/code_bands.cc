@@ -84,20 +84,23 @@ void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dt
   const std::int64_t index = first / InfoOf(dtype).bytes;
   switch (part.role) {
     case StoredRole::kTensorScale:
+    case StoredRole::kFloat8Scale:
       return put_one(TensorScaleOf(weight, tensor_scales));
     case StoredRole::kInputScale:
       return put_one(*weight.input_amax / weight.layout->input_bound);
     case StoredRole::kInputScaleReciprocal:
       return put_one(weight.layout->input_bound / *weight.input_amax);
     case StoredRole::kPreQuantScale:
-      return put(std::span(*weight.pre_quant_scale)
-                     .subspan(static_cast<std::size_t>(index), output.size() / static_cast<std::size_t>(InfoOf(dtype).bytes)));
+      return put(
+          std::span(*weight.pre_quant_scale)
+              .subspan(static_cast<std::size_t>(index), output.size() / static_cast<std::size_t>(InfoOf(dtype).bytes)));
     case StoredRole::kShape:
       return Put(output, index, [&](std::int64_t i) { return i == 0 ? weight.rows : weight.columns; });
     case StoredRole::kZeroPoints:
       return Put(output, index, [&](std::int64_t) { return part.word; });
     case StoredRole::kGroupIndex:
-      return Put(output, index, [&](std::int64_t column) { return static_cast<std::int32_t>(column / weight.coding.group); });
+      return Put(output, index,
+                 [&](std::int64_t column) { return static_cast<std::int32_t>(column / weight.coding.group); });
     default:
       return;
   }

@@ -1,17 +1,12 @@
 #include "worker/engine/run/tensor_scales.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <mutex>
-#include <optional>
 #include <set>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "common/error.h"
-#include "worker/engine/quantize/scale_search.h"
 #include "worker/engine/run/segment_cutter.h"
 #include "worker/engine/run/segment_pipeline.h"
 
@@ -99,6 +94,18 @@ absl::StatusOr<std::vector<float>> FindAmaxes(const ExportPlan& plan, const std:
   return amaxes;
 }
 
+// For engines that turn INT4 codes into FP8 ones.
+constexpr float kFloat8Bound = 448;
+
+float ScaleOf(const QuantizedWeight& weight, float amax) {
+  const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
+                      weight.layout->tensors.end();
+  if (float8) {
+    return amax > 0 ? amax / kFloat8Bound : 1.0F;
+  }
+  return TensorScale(weight.coding, amax);
+}
+
 // The scale groups that the shard's outputs need.
 std::set<std::int32_t> GroupsOf(const ExportPlan& plan, const Shard& shard) {
   std::set<std::int32_t> groups;
@@ -138,8 +145,8 @@ absl::StatusOr<std::vector<float>> FindTensorScales(const ExportPlan& plan, std:
     for (std::size_t i = 0; !members.amax && i < members.weights.size(); ++i) {
       amax = std::max(amax, found[next++]);
     }
-    const QuantizedWeight& first = plan.quantized[static_cast<std::size_t>(members.weights.front())];
-    scales[static_cast<std::size_t>(group)] = TensorScale(first.coding, amax);
+    scales[static_cast<std::size_t>(group)] =
+        ScaleOf(plan.quantized[static_cast<std::size_t>(members.weights.front())], amax);
   }
   return scales;
 }

@@ -12,14 +12,14 @@ constexpr Coding kCoding{
     .element = Element::kE4M3, .sharing = Sharing::kTensor, .bound = 448, .scale_dtype = DType::kF32};
 
 // ModelOpt's names, which quant_method "fp8" has, too.
-constexpr std::array kStatic = std::to_array<StoredTensor>({
+constexpr std::array kStatic = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kTensorScale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
 });
 constexpr std::span kDynamic = std::span(kStatic).first<2>();
 
-constexpr std::array kCompressedStatic = std::to_array<StoredTensor>({
+constexpr std::array kCompressedStatic = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kTensorScale, .model_dtype = true, .shape = One},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .model_dtype = true, .shape = One},

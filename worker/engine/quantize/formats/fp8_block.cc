@@ -11,16 +11,16 @@ namespace {
 constexpr Coding kCoding{
     .element = Element::kE4M3, .sharing = Sharing::kSquare, .group = 128, .bound = 448, .scale_dtype = DType::kF32};
 
-constexpr std::array kNativeTensors = std::to_array<StoredTensor>({
+constexpr std::array kNativeTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     // A factor, whatever its name says.
     {.suffix = "weight_scale_inv", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerSquare},
 });
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerSquare},
 });
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerSquareInFour},
 });

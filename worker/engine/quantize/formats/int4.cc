@@ -34,20 +34,20 @@ constexpr Coding kAwqCoding{.element = Element::kInt4,
                             .scale_dtype = DType::kF16,
                             .packing = Packing::kWordsColumns};
 
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfRows},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerGroup},
 });
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
     {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
 });
-constexpr std::array kBytesTensors = std::to_array<StoredTensor>({
+constexpr std::array kBytesTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kI8, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
 });
-constexpr std::array kAwqTensors = std::to_array<StoredTensor>({
+constexpr std::array kAwqTensors = std::to_array<LayoutTensor>({
     {.suffix = "qweight", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = AwqWords},
     {.suffix = "qzeros", .role = StoredRole::kZeroPoints, .dtype = DType::kI32, .word = 0x88888888, .shape = ZeroWords},
     {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kF16, .shape = PerGroupTransposed},

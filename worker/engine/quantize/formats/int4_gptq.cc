@@ -21,14 +21,14 @@ constexpr Coding kCompressedCoding{.element = Element::kInt4,
                                    .scale_dtype = DType::kBF16,
                                    .packing = Packing::kWords};
 
-constexpr std::array kGptqTensors = std::to_array<StoredTensor>({
+constexpr std::array kGptqTensors = std::to_array<LayoutTensor>({
     {.suffix = "qweight", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = GptqWords},
     // The first version of the format stores a zero point less 1.
     {.suffix = "qzeros", .role = StoredRole::kZeroPoints, .dtype = DType::kI32, .word = 0x77777777, .shape = ZeroWords},
     {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kF16, .shape = PerGroupTransposed},
     {.suffix = "g_idx", .role = StoredRole::kGroupIndex, .dtype = DType::kI32, .shape = PerColumn},
 });
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
     {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},

@@ -18,17 +18,17 @@ constexpr Coding kPackedCoding{.element = Element::kInt8,
 constexpr Coding kBytesCoding{
     .element = Element::kInt8, .sharing = Sharing::kRow, .bound = 127.5, .scale_dtype = DType::kBF16};
 
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kI8, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerRow},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
 });
-constexpr std::array kPackedTensors = std::to_array<StoredTensor>({
+constexpr std::array kPackedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
     {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
 });
-constexpr std::array kBytesTensors = std::to_array<StoredTensor>({
+constexpr std::array kBytesTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kI8, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .model_dtype = true, .shape = One},

@@ -13,13 +13,13 @@ constexpr Coding kModelOptCoding{
 constexpr Coding kCompressedCoding{
     .element = Element::kInt8, .sharing = Sharing::kRow, .bound = 127.5, .scale_dtype = DType::kBF16};
 
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kI8, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerRow},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "pre_quant_scale", .role = StoredRole::kPreQuantScale, .model_dtype = true, .shape = PerColumn},
 });
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kI8, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .model_dtype = true, .shape = One},

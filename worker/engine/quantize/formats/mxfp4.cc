@@ -23,16 +23,16 @@ constexpr Coding kCompressedCoding{.element = Element::kE2M1,
                                    .scale_dtype = DType::kU8,
                                    .packing = Packing::kNibblePairs};
 
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
 });
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
 });
 // mlp.experts.gate_up_proj_blocks, with rows of gate and up in turn.
-constexpr std::array kExpertsTensors = std::to_array<StoredTensor>({
+constexpr std::array kExpertsTensors = std::to_array<LayoutTensor>({
     {.suffix = "blocks", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = BlocksOfBytes},
     {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
 });

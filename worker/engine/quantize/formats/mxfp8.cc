@@ -21,11 +21,11 @@ constexpr Coding kCompressedCoding{.element = Element::kE4M3,
                                    .bound = 448,
                                    .scale_dtype = DType::kU8};
 
-constexpr std::array kTensors = std::to_array<StoredTensor>({
+constexpr std::array kTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
 });
-constexpr std::array kNativeTensors = std::to_array<StoredTensor>({
+constexpr std::array kNativeTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale_inv", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
 });

@@ -24,13 +24,13 @@ constexpr Coding kReciprocalCoding{.element = Element::kE2M1,
                                    .packing = Packing::kNibblePairs};
 constexpr float kInputBound = 6 * 448;
 
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
     {.suffix = "weight_scale_2", .role = StoredRole::kTensorScale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
 });
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
     {.suffix = "weight_global_scale", .role = StoredRole::kTensorScale, .dtype = DType::kF32, .shape = One},

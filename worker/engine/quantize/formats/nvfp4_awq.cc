@@ -16,7 +16,7 @@ constexpr Coding kCoding{.element = Element::kE2M1,
                          .scale_dtype = DType::kF8E4M3,
                          .packing = Packing::kNibblePairs};
 
-constexpr std::array kTensors = std::to_array<StoredTensor>({
+constexpr std::array kTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
     {.suffix = "weight_scale_2", .role = StoredRole::kTensorScale, .dtype = DType::kF32, .shape = Scalar},

@@ -21,14 +21,14 @@ constexpr Coding kCompressedCoding{.element = Element::kInt4,
                                    .scale_dtype = DType::kBF16,
                                    .packing = Packing::kWords};
 
-constexpr std::array kModelOptTensors = std::to_array<StoredTensor>({
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfRows},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerGroup},
     {.suffix = "weight_scale_2", .role = StoredRole::kFloat8Scale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "pre_quant_scale", .role = StoredRole::kPreQuantScale, .model_dtype = true, .shape = PerColumn},
 });
-constexpr std::array kCompressedTensors = std::to_array<StoredTensor>({
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
     {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
