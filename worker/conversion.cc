@@ -99,6 +99,11 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   options.allow_custom_code = spec.allow_custom_code();
   options.adapter = spec.adapter();
   options.adapter_only = spec.adapter_only();
+  options.recipe = spec.recipe();
+  options.kv_cache = spec.kv_cache();
+  options.config_form = spec.config_form();
+  options.scale_search = spec.scale_search();
+  options.ranges = spec.ranges();
   return options;
 }
 

@@ -118,7 +118,8 @@ class Outputs(unittest.TestCase):
 class Usage(unittest.TestCase):
     def test_wrong_usage_is_2_and_says_so(self):
         for arguments in ([], ["export"], ["export", "a"], ["frobnicate"], ["export", "a", "b", "--digest", "crc"],
-                          ["export", "a", "b", "--max-shard-size", "-5"], ["export", "a", "b", "--no-such-option"]):
+                          ["export", "a", "b", "--max-shard-size", "-5"], ["export", "a", "b", "--no-such-option"],
+                          ["export", "a", "b", "--recipe", "/nonexistent"], ["export", "a", "b", "--kv-cache", "int8"]):
             with self.subTest(arguments):
                 self.assertEqual(2, slipway(*arguments).returncode)
 

@@ -39,6 +39,12 @@ struct ExportOptions {
   bool allow_custom_code = false;
   std::string adapter;        // a LoRA adapter's checkpoint, or empty
   bool adapter_only = false;  // exported alone instead of merged
+  // The words below are of common/vocabulary.h; empty: what the recipe says, else the first of the list.
+  std::string recipe;        // a recipe's text instead of `quantization`, or empty
+  std::string kv_cache;      // KvCaches()
+  std::string config_form;   // ConfigForms()
+  std::string scale_search;  // ScaleSearches()
+  std::string ranges;        // a safetensors file of activation ranges, or empty
 };
 
 // Element-wise work on the way, applied in FP32 in this order: add one (norms stored minus 1), then round to the

@@ -138,12 +138,32 @@ TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
 }
 
 TEST(PlanRefusal, WordsThatNameNothingAndRepetitionsAreInvalid) {
-  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"onnx"}),
-                                       test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "huggingface"}),
-                                       test::OptionsWith<&ExportOptions::quantization>("nonsense")}) {
+  for (const ExportOptions& options :
+       {test::OptionsWith<&ExportOptions::targets>(Names{"onnx"}),
+        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "huggingface"}),
+        test::OptionsWith<&ExportOptions::quantization>("nonsense"),
+        test::OptionsWith<&ExportOptions::kv_cache>("int8"), test::OptionsWith<&ExportOptions::config_form>("gguf"),
+        test::OptionsWith<&ExportOptions::scale_search>("best"), test::OptionsWith<&ExportOptions::recipe>(" ")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << Describe(status);
   }
+}
+
+TEST(PlanRefusal, ARecipeDoesNotGoWithAFormatThatItWouldOverrule) {
+  ExportOptions options = test::OptionsWith<&ExportOptions::recipe>("rules: []");
+  options.quantization = "none";  // as where none is given
+  EXPECT_NE(ReasonOf(Plan(MakeCheckpoint(PerLayer()), options)), Reason::kInvalidArgument);
+  options.quantization = "int4";
+  EXPECT_FALSE(Plan(MakeCheckpoint(PerLayer()), options).ok());
+}
+
+TEST(PlanRefusal, WordsThatAskForNothingAreFollowed) {
+  ExportOptions options;
+  options.kv_cache = "none";
+  options.config_form = "auto";
+  options.scale_search = "amax";
+  const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
+  EXPECT_TRUE(status.ok()) << Describe(status);
 }
 
 }  // namespace
