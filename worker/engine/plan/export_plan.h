@@ -25,11 +25,6 @@ struct ExportOptions {
   std::string checkpoint;
   std::vector<std::string> targets = {"huggingface"};
   std::string quantization = "none";  // a format's name; empty: what the checkpoint was calibrated for
-  std::string recipe;                 // the text of a recipe, instead of a format
-  std::string kv_cache;               // fp8, nvfp4; none or empty: as the recipe says
-  std::string config_form;            // modelopt, compressed-tensors, native; auto or empty: as the recipe says
-  std::string scale_search;           // mse; amax or empty: as the recipe says
-  std::string ranges;                 // path of a safetensors file, or empty
   std::string hf_config;
   std::string architecture;
   std::optional<std::int64_t> iteration;
