@@ -45,7 +45,8 @@ struct Ranges {
 
 // A safetensors file of F32 tensors "<module>.input_amax" ([] or [in_features]) and "<attention module>.k_amax",
 // ".v_amax" ([]). INVALID_ARGUMENT, naming tensor and file, for other names, dtypes and shapes, and for what is not
-// finite and above 0 (an input_amax of 0 says that nothing went through: it is refused by name, too).
+// finite and above 0 (an input_amax of 0 says that nothing went through: it is refused by name, too); for files that
+// are no safetensors files or have more than 1 GiB, too. CHECKPOINT_UNREADABLE where the file cannot be read.
 absl::StatusOr<Ranges> ReadRanges(const std::string& path);
 
 }  // namespace slipway::engine
