@@ -129,8 +129,8 @@ TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
   for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"vllm-sharded"}),
                                        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "tensorrt-llm"}),
-                                       test::OptionsWith<&ExportOptions::quantization>("fp8"),
-                                       test::OptionsWith<&ExportOptions::quantization>("checkpoint")}) {
+                                       test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
+                                       test::OptionsWith<&ExportOptions::quantization>("int4-gptq")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
     EXPECT_NE(Describe(status).find("yet, only"), std::string::npos) << Describe(status);
