@@ -123,7 +123,7 @@ void Report(const PlanProgress& progress) {
 std::int64_t LayersOf(const ExportPlan& plan) {
   std::int64_t layers = 0;
   for (const OutputTensor& tensor : plan.tensors) {
-    layers = std::max(layers, LayerOf(tensor.name).value_or(-1) + 1);
+    layers = std::max(layers, LayerOfModule(tensor.name).value_or(-1) + 1);
   }
   return layers;
 }

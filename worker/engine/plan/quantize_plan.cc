@@ -62,7 +62,7 @@ class Stage {
       if (!module) {
         continue;
       }
-      const RecipeRule* const rule = RuleFor(recipe_, *module, LayerOf(*module), layers_);
+      const RecipeRule* const rule = RuleFor(recipe_, *module, LayerOfModule(*module), layers_);
       const bool quantized = rule != nullptr && rule->format != nullptr && IsFloatingPoint(plan_.tensors[i].dtype);
       candidates_.push_back({.tensor = i, .module = *module, .rule = quantized ? rule : nullptr});
       has_experts_ = has_experts_ || module->find(".experts") != std::string::npos;
