@@ -43,21 +43,22 @@ constexpr std::array kQuantizationFormats = std::to_array<Word>({
 
 constexpr std::array kKvCaches = std::to_array<Word>({
     {"none", "as the engine is told when it starts", kNothing, "all", true},
-    {"fp8", "FP8 E4M3, one scale a layer for keys and one for values", kCalibration, "vLLM, SGLang, TensorRT-LLM"},
-    {"nvfp4", "NVFP4, blocks of 16", kCalibration, "vLLM, SGLang, TensorRT-LLM"},
+    {"fp8", "FP8 E4M3, one scale a layer for keys and one for values", kCalibration, "vLLM, SGLang, TensorRT-LLM",
+     true},
+    {"nvfp4", "NVFP4, blocks of 16", kCalibration, "vLLM, SGLang, TensorRT-LLM", true},
 });
 
 constexpr std::array kConfigForms = std::to_array<Word>({
     {"auto", "the one that most consumers of the format load", kNothing, "as the form", true},
     {"modelopt", "quant_method modelopt, and hf_quant_config.json beside config.json", kNothing,
-     "vLLM, SGLang, TensorRT-LLM"},
-    {"compressed-tensors", "quant_method compressed-tensors", kNothing, "vLLM, SGLang, transformers"},
-    {"native", "quant_method of the format itself: fp8, awq, gptq, mxfp4", kNothing, "as the format"},
+     "vLLM, SGLang, TensorRT-LLM", true},
+    {"compressed-tensors", "quant_method compressed-tensors", kNothing, "vLLM, SGLang, transformers", true},
+    {"native", "quant_method of the format itself: fp8, awq, gptq, mxfp4", kNothing, "as the format", true},
 });
 
 constexpr std::array kScaleSearches = std::to_array<Word>({
     {"amax", "the largest value decides", kNothing, "all", true},
-    {"mse", "the least squared error of those near it", kNothing, "all"},
+    {"mse", "the least squared error of those near it", kNothing, "all", true},
 });
 
 }  // namespace
