@@ -66,6 +66,11 @@ absl::Status CheckOptions(const ExportOptions& options) {
     return Error(Reason::kInvalidArgument,
                  "--adapter-only exports the adapter that --adapter names, but none is given");
   }
+  if (options.adapter_only &&
+      (!options.recipe.empty() || !(options.quantization.empty() || options.quantization == "none"))) {
+    return Error(Reason::kOptionUnsupported,
+                 "--adapter-only leaves an adapter unquantized: leave out --quantization and --recipe");
+  }
   return absl::OkStatus();
 }
 

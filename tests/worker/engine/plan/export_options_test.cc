@@ -53,5 +53,13 @@ TEST(ExportOptions, ARecipeDoesNotGoWithAFormatThatItWouldOverrule) {
   EXPECT_EQ(ReasonOf(CheckOptions(options)), Reason::kInvalidArgument);
 }
 
+TEST(ExportOptions, AnAdapterAloneIsNotQuantizedAndSaysSo) {
+  ExportOptions options = test::OptionsWith<&ExportOptions::recipe>("rules: []");
+  options.adapter = "adapter";
+  EXPECT_TRUE(CheckOptions(options).ok());
+  options.adapter_only = true;
+  EXPECT_EQ(ReasonOf(CheckOptions(options)), Reason::kOptionUnsupported);
+}
+
 }  // namespace
 }  // namespace slipway::engine
