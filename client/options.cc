@@ -276,9 +276,7 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const ExportFlags& flags) 
   if (!flags.targets.empty()) {
     options.targets = flags.targets;
   }
-  if (!flags.quantization.empty()) {
-    options.quantization = flags.quantization;
-  }
+  options.quantization = flags.quantization;
   options.recipe = flags.recipe;
   options.kv_cache = flags.kv_cache;
   options.config_form = flags.config_form;

@@ -15,7 +15,6 @@ namespace slipway::worker {
 namespace {
 
 constexpr std::string_view kDefaultTarget = "huggingface";
-constexpr std::string_view kNoQuantization = "none";
 
 struct DTypeOption {
   std::string_view name;
@@ -85,7 +84,7 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   if (options.targets.empty()) {
     options.targets.emplace_back(kDefaultTarget);
   }
-  options.quantization = spec.quantization().empty() ? std::string(kNoQuantization) : spec.quantization();
+  options.quantization = spec.quantization();
   options.hf_config = spec.hf_config();
   options.architecture = spec.architecture();
   if (spec.has_iteration()) {

@@ -115,7 +115,7 @@ TEST_F(ExportServiceTest, AllViolationsOfARequestComeAtOnce) {
 
 TEST_F(ExportServiceTest, WhatThisVersionCannotWriteIsUnsupportedNotMalformed) {
   v1::CreateExportRequest request = Request();
-  request.mutable_spec()->set_quantization("nvfp4");
+  request.mutable_spec()->set_quantization("nvfp4-awq");
   EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kOptionUnsupported);
   request = Request();
   request.mutable_spec()->add_targets("tensorrt-llm");

@@ -20,7 +20,7 @@ TEST(ToExportOptions, WhatIsNotSaidGetsTheContractsDefaults) {
   const engine::ExportOptions options = ToExportOptions(Spec()).value();
   EXPECT_EQ(options.checkpoint, "/checkpoint");
   EXPECT_EQ(options.targets, std::vector<std::string>{"huggingface"});
-  EXPECT_EQ(options.quantization, "none");
+  EXPECT_EQ(options.quantization, "");
   EXPECT_EQ(options.digest, DigestAlgorithm::kSha256);
   EXPECT_EQ(options.maximum_shard_bytes, 5'000'000'000);
   EXPECT_FALSE(options.iteration);

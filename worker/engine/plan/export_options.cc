@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <span>
 #include <string>
-#include <utility>
 
 #include <fmt/format.h>
 
@@ -15,6 +14,12 @@ namespace slipway::engine {
 namespace {
 
 absl::Status CheckQuantization(const ExportOptions& options) {
+  if (!options.recipe.empty()) {
+    if (!options.quantization.empty() && options.quantization != "none") {
+      return Error(Reason::kInvalidArgument, "--recipe does not go with --quantization, which is short for a recipe");
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckRecipeText("--recipe", options.recipe));
+  }
   struct Choice {
     std::span<const Word> words;
     const char* option;
@@ -26,18 +31,6 @@ absl::Status CheckQuantization(const ExportOptions& options) {
         Choice{ScaleSearches(), "--scale-search", options.scale_search}}) {
     if (!chosen.empty()) {
       SLIPWAY_RETURN_IF_ERROR(CheckWord(words, option, chosen));
-    }
-  }
-  if (!options.recipe.empty()) {
-    if (!options.quantization.empty() && options.quantization != "none") {
-      return Error(Reason::kInvalidArgument, "--recipe does not go with --quantization, which is short for a recipe");
-    }
-    SLIPWAY_RETURN_IF_ERROR(CheckRecipeText("--recipe", options.recipe));
-  }
-  // Until the plan follows them: what is not done is not passed over.
-  for (const auto& [option, given] : {std::pair("--recipe", &options.recipe), std::pair("--ranges", &options.ranges)}) {
-    if (!given->empty()) {
-      return Error(Reason::kOptionUnsupported, fmt::format("this version cannot do {} yet", option));
     }
   }
   return absl::OkStatus();
@@ -72,6 +65,11 @@ absl::Status CheckOptions(const ExportOptions& options) {
   if (options.adapter_only && options.adapter.empty()) {
     return Error(Reason::kInvalidArgument,
                  "--adapter-only exports the adapter that --adapter names, but none is given");
+  }
+  if (options.adapter_only &&
+      (!options.recipe.empty() || !(options.quantization.empty() || options.quantization == "none"))) {
+    return Error(Reason::kOptionUnsupported,
+                 "--adapter-only leaves an adapter unquantized: leave out --quantization and --recipe");
   }
   return absl::OkStatus();
 }

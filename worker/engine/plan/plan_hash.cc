@@ -1,6 +1,5 @@
 #include "worker/engine/plan/plan_hash.h"
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <span>
@@ -32,24 +31,6 @@ class Serializer {
 // Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
 constexpr std::int64_t kVersion = 4;
 
-// What is quantized how, as it was asked for; nothing where nothing was. The file of ranges counts by what is in it,
-// not by where it lies.
-void AddQuantization(const ExportOptions& options, Serializer& out) {
-  // With a recipe, the neutral word takes back what that says.
-  const auto asked = [&options](std::string_view word, std::string_view neutral) {
-    return options.recipe.empty() && word == neutral ? std::string_view() : word;
-  };
-  const std::array words = {asked(options.quantization, "none"), asked(options.kv_cache, "none"),
-                            asked(options.config_form, "auto"), asked(options.scale_search, "amax"),
-                            std::string_view(options.recipe)};
-  if (std::ranges::all_of(words, &std::string_view::empty)) {
-    return;
-  }
-  for (const std::string_view word : words) {
-    out.Text(word);
-  }
-}
-
 std::string OutputHash(const ExportPlan& plan) {
   Serializer out;
   out.Text("slipway output");
@@ -68,7 +49,6 @@ std::string OutputHash(const ExportPlan& plan) {
     out.Text(text.path);
     out.Text(text.content);
   }
-  AddQuantization(plan.options, out);
   return out.Finish();
 }
 

@@ -73,38 +73,6 @@ TEST(PlanHash, WhatChangesTheOutputChangesTheOutputHash) {
   EXPECT_NE(hash, PlanOf(other_base)->output_hash);
 }
 
-TEST(PlanHash, EachQuantizationThatIsAskedForIsInBothHashes) {
-  const auto plain = PlanOf(MakeCheckpoint({}));
-  std::set<std::string> hashes = {plain->hash};
-  std::set<std::string> output_hashes = {plain->output_hash};
-  ExportOptions both = test::OptionsWith<&ExportOptions::recipe>("rules: []");
-  both.kv_cache = "none";
-  const std::vector<ExportOptions> asked = {
-      test::OptionsWith<&ExportOptions::quantization>("fp8"),  test::OptionsWith<&ExportOptions::quantization>("nvfp4"),
-      test::OptionsWith<&ExportOptions::kv_cache>("fp8"),      test::OptionsWith<&ExportOptions::config_form>("native"),
-      test::OptionsWith<&ExportOptions::scale_search>("mse"),  test::OptionsWith<&ExportOptions::recipe>("rules: []"),
-      test::OptionsWith<&ExportOptions::recipe>("rules: [ ]"), both};
-  for (const ExportOptions& options : asked) {
-    ExportPlan plan = *plain;
-    plan.options = options;
-    HashPlan(plan);
-    hashes.insert(plan.hash);
-    output_hashes.insert(plan.output_hash);
-  }
-  EXPECT_EQ(hashes.size(), asked.size() + 1);
-  EXPECT_EQ(output_hashes.size(), asked.size() + 1);
-}
-
-TEST(PlanHash, WordsThatAskForNothingChangeNoHash) {
-  ExportPlan plan = *PlanOf(MakeCheckpoint({}));
-  const std::string hash = plan.hash;
-  plan.options.kv_cache = "none";
-  plan.options.config_form = "auto";
-  plan.options.scale_search = "amax";
-  HashPlan(plan);
-  EXPECT_EQ(plan.hash, hash);
-}
-
 TEST(PlanHash, APermutationIsInThePlansHashButNotInItsOutputs) {
   ExportPlan plan = *PlanOf(MakeCheckpoint({}));
   std::set<std::string> hashes = {plan.hash};

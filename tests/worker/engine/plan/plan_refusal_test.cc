@@ -129,8 +129,8 @@ TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
   for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"vllm-sharded"}),
                                        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "tensorrt-llm"}),
-                                       test::OptionsWith<&ExportOptions::quantization>("fp8"),
-                                       test::OptionsWith<&ExportOptions::quantization>("checkpoint")}) {
+                                       test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
+                                       test::OptionsWith<&ExportOptions::quantization>("int4-gptq")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
     EXPECT_NE(Describe(status).find("yet, only"), std::string::npos) << Describe(status);
@@ -138,23 +138,23 @@ TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
 }
 
 TEST(PlanRefusal, WordsThatNameNothingAndRepetitionsAreInvalid) {
-  for (const ExportOptions& options :
-       {test::OptionsWith<&ExportOptions::targets>(Names{"onnx"}),
-        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "huggingface"}),
-        test::OptionsWith<&ExportOptions::quantization>("nonsense"),
-        test::OptionsWith<&ExportOptions::kv_cache>("int8"), test::OptionsWith<&ExportOptions::config_form>("gguf"),
-        test::OptionsWith<&ExportOptions::scale_search>("best"), test::OptionsWith<&ExportOptions::recipe>(" ")}) {
+  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"onnx"}),
+                                       test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "huggingface"}),
+                                       test::OptionsWith<&ExportOptions::quantization>("nonsense")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << Describe(status);
   }
 }
 
-TEST(PlanRefusal, ARecipeDoesNotGoWithAFormatThatItWouldOverrule) {
-  ExportOptions options = test::OptionsWith<&ExportOptions::recipe>("rules: []");
-  options.quantization = "none";  // as where none is given
-  EXPECT_NE(ReasonOf(Plan(MakeCheckpoint(PerLayer()), options)), Reason::kInvalidArgument);
-  options.quantization = "int4";
-  EXPECT_FALSE(Plan(MakeCheckpoint(PerLayer()), options).ok());
+TEST(PlanRefusal, HowToQuantizeIsRefusedWhereNothingIsQuantized) {
+  for (const ExportOptions& options :
+       {test::OptionsWith<&ExportOptions::kv_cache>("fp8"), test::OptionsWith<&ExportOptions::config_form>("modelopt"),
+        test::OptionsWith<&ExportOptions::scale_search>("mse"),
+        test::OptionsWith<&ExportOptions::ranges>("/nonexistent.safetensors")}) {
+    const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
+    EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
+    EXPECT_NE(Describe(status).find("give --quantization or --recipe"), std::string::npos) << Describe(status);
+  }
 }
 
 TEST(PlanRefusal, WordsThatAskForNothingAreFollowed) {
