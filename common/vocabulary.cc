@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kNothing = "nothing";
 constexpr std::string_view kRangesIfStatic = "nothing; ranges for static activations";
+constexpr std::string_view kCalibration = "ranges, or a calibrated checkpoint";
 constexpr std::string_view kCalibrationTokens = "calibration tokens";
 
 constexpr std::array kTargets = std::to_array<Word>({
