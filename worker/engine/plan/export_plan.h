@@ -12,6 +12,10 @@
 #include "common/digest.h"
 #include "worker/engine/checkpoint/checkpoint.h"
 #include "worker/engine/dtype.h"
+#include "worker/engine/plan/source_region.h"
+#include "worker/engine/quantize/coding.h"
+#include "worker/engine/quantize/format.h"
+#include "worker/engine/quantize/ranges.h"
 #include "worker/engine/shape.h"
 
 namespace slipway::engine {
@@ -20,7 +24,12 @@ namespace slipway::engine {
 struct ExportOptions {
   std::string checkpoint;
   std::vector<std::string> targets = {"huggingface"};
-  std::string quantization = "none";
+  std::string quantization = "none";  // a format's name; empty: what the checkpoint was calibrated for
+  std::string recipe;                 // the text of a recipe, instead of a format
+  std::string kv_cache;               // fp8, nvfp4; none or empty: as the recipe says
+  std::string config_form;            // modelopt, compressed-tensors, native; auto or empty: as the recipe says
+  std::string scale_search;           // mse; amax or empty: as the recipe says
+  std::string ranges;                 // path of a safetensors file, or empty
   std::string hf_config;
   std::string architecture;
   std::optional<std::int64_t> iteration;
@@ -30,14 +39,6 @@ struct ExportOptions {
   bool allow_custom_code = false;
   std::string adapter;        // a LoRA adapter's checkpoint, or empty
   bool adapter_only = false;  // exported alone instead of merged
-};
-
-// A rectangular block of a stored tensor, in the stored tensor's own axes. Its elements in row-major order are what
-// it stands for.
-struct SourceRegion {
-  std::int32_t tensor = 0;  // index into Checkpoint::tensors
-  Shape offsets;
-  Shape sizes;
 };
 
 // Element-wise work on the way, applied in FP32 in this order: add one (norms stored minus 1), then round to the
@@ -77,6 +78,14 @@ struct AxisPermutation {
   [[nodiscard]] bool IsNone() const { return order.empty(); }
 };
 
+// What an output holds of a quantized weight, or a number that is known when the plan is made.
+struct QuantizedPart {
+  std::int32_t weight = -1;  // index into ExportPlan::quantized, or -1: `constant`, an F32
+  StoredRole role = StoredRole::kCodes;
+  float constant = 0;
+  std::uint32_t word = 0;  // of kZeroPoints
+};
+
 // The regions' elements one after the other, permuted unless there is nothing to permute, are the output tensor in
 // row-major order. `shape` may join axes of the permuted view, or split them.
 struct OutputTensor {
@@ -90,9 +99,33 @@ struct OutputTensor {
   std::optional<LowRankUpdate> update;  // present: the output is a matrix to which an adapter is added
   // The regions may be those of the output's neighbours too: an adapter's A, which all targets of one weight have.
   bool shares_source = false;
+  std::optional<QuantizedPart> quantized;  // present: it has no regions, but what is made of that weight's values
   std::int32_t shard = 0;
   std::int64_t file_offset = 0;  // of the first byte, in the shard's file
   std::int64_t bytes = 0;
+};
+
+// A matrix [N, K] that is written as codes and scales.
+struct QuantizedWeight {
+  std::string module;  // "model.layers.0.mlp.down_proj"
+  // What an export without quantization would write for it: these values are quantized. Permuted so that groups of
+  // columns follow each other, [K / group, N, group], where the codes are packed along columns.
+  OutputTensor values;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const Format* format = nullptr;  // of static storage, as all tables
+  const Layout* layout = nullptr;
+  Coding coding;
+  std::int32_t scale_group = -1;    // index into ExportPlan::scale_groups, where there is a TensorScale
+  std::optional<float> input_amax;  // of layouts with static activations
+  std::shared_ptr<const std::vector<float>> pre_quant_scale;  // of kPreQuantScale, or null
+  std::optional<StoredAmaxes> amaxes;                         // given ones, one a scale
+};
+
+// Weights with one TensorScale: one matrix, or fused siblings.
+struct ScaleGroup {
+  std::vector<std::int32_t> weights;  // indices into ExportPlan::quantized
+  std::optional<float> amax;          // given, or else that of the values
 };
 
 // Elements of the checkpoint that the output does not have, on purpose.
@@ -130,6 +163,8 @@ struct ExportPlan {
   std::string model_type;             // "llama"
   std::vector<OutputTensor> tensors;  // sorted by shard, then file offset
   std::vector<Shard> shards;
+  std::vector<QuantizedWeight> quantized;
+  std::vector<ScaleGroup> scale_groups;
   std::vector<UnusedRegion> unused;
   std::vector<TextFile> texts;  // config.json, generation_config.json; not the index and the manifest
   std::vector<SidecarFile> sidecars;
@@ -154,7 +189,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensor_count",
 // "tensors" (if asked for): [{"name", "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view",
 // "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update":
-// {"rank", "scale", "a", "b"} (of an adapter)}]}], "texts", "sidecars"}.
+// {"rank", "scale", "a", "b"} (of an adapter), "quantization": {"format", "holds", "of"} (of what stands for a weight:
+// transform and sources are then the weight's)}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan, bool with_tensors = true);
 
 }  // namespace slipway::engine

@@ -17,9 +17,11 @@
 #include "worker/engine/plan/adapter_builder.h"
 #include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/identity_builder.h"
+#include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/plan_builder.h"
 #include "worker/engine/plan/plan_checker.h"
 #include "worker/engine/plan/plan_hash.h"
+#include "worker/engine/plan/quantize_plan.h"
 #include "worker/engine/plan/shard_layout.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/target/huggingface.h"
@@ -50,8 +52,8 @@ std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpo
   return tensor.scales ? BytesOf(tensor.scales->region, checkpoint) : 0;
 }
 
-// Sums. Each output's size is known to fit, their sum need not.
-absl::Status AddUp(ExportPlan& plan) {
+// Sums over what is read. Each output's size is known to fit, their sum need not.
+absl::Status AddUpInput(ExportPlan& plan) {
   for (const OutputTensor& tensor : plan.tensors) {
     const std::int64_t elements = Elements(tensor.shape);
     const auto read = CheckedMultiply(elements, InfoOf(tensor.transform.from).bytes);
@@ -62,6 +64,10 @@ absl::Status AddUp(ExportPlan& plan) {
     plan.input_bytes = *input + BytesOfScales(tensor, *plan.checkpoint) + BytesOfUpdate(tensor, *plan.checkpoint);
     plan.parameters += elements;
   }
+  return absl::OkStatus();
+}
+
+absl::Status AddUpOutput(ExportPlan& plan) {
   for (const Shard& shard : plan.shards) {
     const auto output = CheckedAdd(plan.output_bytes, shard.bytes);
     if (!output) {
@@ -112,6 +118,38 @@ void Report(const PlanProgress& progress) {
   }
 }
 
+// How many layers the names of a plan's tensors count.
+std::int64_t LayersOf(const ExportPlan& plan) {
+  std::int64_t layers = 0;
+  for (const OutputTensor& tensor : plan.tensors) {
+    layers = std::max(layers, LayerOf(tensor.name).value_or(-1) + 1);
+  }
+  return layers;
+}
+
+// What the options ask for. `calibrated`: what the checkpoint was calibrated for, or null.
+absl::Status Quantize(const Ranges* calibrated, std::int64_t layers, ExportPlan& plan) {
+  SLIPWAY_ASSIGN_OR_RETURN(const std::optional<Recipe> recipe, RecipeFor(plan.options, calibrated));
+  if (!recipe) {
+    return absl::OkStatus();
+  }
+  std::optional<Ranges> supplied;
+  if (!plan.options.ranges.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(supplied, ReadRanges(plan.options.ranges));
+  }
+  return QuantizePlan(*recipe, supplied ? &*supplied : calibrated, layers, plan);
+}
+
+// The last steps of every plan whose tensors are known.
+absl::Status Finish(ExportPlan& plan) {
+  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, plan.options.maximum_shard_bytes));
+  SLIPWAY_RETURN_IF_ERROR(AddUpOutput(plan));
+  SLIPWAY_RETURN_IF_ERROR(CheckFiles(plan));
+  plan.peak_memory_bytes = MinimumMemoryBudget(plan);
+  HashPlan(plan);
+  return absl::OkStatus();
+}
+
 // Of a Hugging Face directory: names stay as they are, and no family has to be known.
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_ptr<const Checkpoint> checkpoint,
                                                                    const ExportOptions& options) {
@@ -119,11 +157,10 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_p
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
   SLIPWAY_RETURN_IF_ERROR(BuildIdentity(*plan));
-  SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
-  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
-  SLIPWAY_RETURN_IF_ERROR(CheckIdentityPlan(*plan));
-  plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
-  HashPlan(*plan);
+  SLIPWAY_RETURN_IF_ERROR(CheckIdentityTensors(*plan));
+  SLIPWAY_RETURN_IF_ERROR(AddUpInput(*plan));
+  SLIPWAY_RETURN_IF_ERROR(Quantize(nullptr, LayersOf(*plan), *plan));
+  SLIPWAY_RETURN_IF_ERROR(Finish(*plan));
   return plan;
 }
 
@@ -140,7 +177,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter&
   plan->model_type = model.architecture->model_type;
   SLIPWAY_RETURN_IF_ERROR(BuildAdapter(adapter, base, model, *plan));
   WarnOfTransforms(*plan);
-  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
+  SLIPWAY_RETURN_IF_ERROR(AddUpInput(*plan));
+  SLIPWAY_RETURN_IF_ERROR(AddUpOutput(*plan));
   SLIPWAY_RETURN_IF_ERROR(CheckAdapterPlan(*plan, model));
   plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
   HashPlan(*plan);
@@ -166,23 +204,22 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   plan->tensors = std::move(built.tensors);
   plan->unused = std::move(built.unused);
   Report(progress);
-  SLIPWAY_ASSIGN_OR_RETURN(plan->shards, LayOutShards(plan->tensors, options.maximum_shard_bytes));
+  SLIPWAY_RETURN_IF_ERROR(CheckTensors(*plan, model));
   Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(HuggingFaceFiles files, MakeHuggingFaceFiles(model, *plan->checkpoint, options, dtype));
   plan->texts = std::move(files.texts);
   plan->sidecars = std::move(files.sidecars);
   plan->warnings.insert(plan->warnings.end(), std::make_move_iterator(files.warnings.begin()),
                         std::make_move_iterator(files.warnings.end()));
-  Report(progress);
   WarnOfTransforms(*plan);
   if (adapter != nullptr) {
     WarnOfAdapter(*adapter, *plan);
   }
-  SLIPWAY_RETURN_IF_ERROR(AddUp(*plan));
-  SLIPWAY_RETURN_IF_ERROR(CheckPlan(*plan, model));
+  SLIPWAY_RETURN_IF_ERROR(AddUpInput(*plan));
   Report(progress);
-  plan->peak_memory_bytes = MinimumMemoryBudget(*plan);
-  HashPlan(*plan);
+  SLIPWAY_RETURN_IF_ERROR(Quantize(nullptr, model.configuration.layers, *plan));
+  Report(progress);
+  SLIPWAY_RETURN_IF_ERROR(Finish(*plan));
   Report(progress);
   return plan;
 }

@@ -1,9 +1,12 @@
 #include "worker/engine/plan/plan_checker.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -12,6 +15,8 @@
 #include "common/error.h"
 #include "worker/engine/model/rule_instances.h"
 #include "worker/engine/plan/source_coverage.h"
+#include "worker/engine/quantize/quantizer.h"
+#include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/write/safetensors.h"
 
 namespace slipway::engine {
@@ -204,23 +209,58 @@ absl::Status CheckShards(const ExportPlan& plan) {
              : Error(Reason::kInternal, "the plan has tensors in no shard");
 }
 
+// Every quantized weight has its codes, and what is made of values has the size that they give it.
+absl::Status CheckQuantized(const ExportPlan& plan) {
+  std::vector<bool> coded(plan.quantized.size());
+  std::unordered_set<std::string_view> names;
+  for (const OutputTensor& tensor : plan.tensors) {
+    if (!names.insert(tensor.name).second) {
+      return Error(Reason::kTensorDuplicated, "the plan produces it twice", {.tensor = tensor.name});
+    }
+    if (!tensor.quantized || tensor.quantized->weight < 0) {
+      continue;
+    }
+    const auto index = static_cast<std::size_t>(tensor.quantized->weight);
+    const StoredRole role = tensor.quantized->role;
+    const QuantizedWeight& weight = plan.quantized.at(index);
+    if (!CanCode(weight.coding, BandsOf(weight).rows, BandsOf(weight).columns) ||
+        (NeedsValues(role) && tensor.bytes != OutputBytesOf(weight, role, BandsOf(weight).total_rows))) {
+      return Error(Reason::kInternal,
+                   fmt::format("the plan gives it {} bytes, which its format does not", tensor.bytes),
+                   {.tensor = tensor.name});
+    }
+    if (role == StoredRole::kCodes && coded[index]) {
+      return Error(Reason::kTensorDuplicated, "the plan has its codes twice", {.tensor = weight.values.name});
+    }
+    coded[index] = coded[index] || role == StoredRole::kCodes;
+  }
+  const auto missing = std::ranges::find(coded, false);
+  return missing == coded.end()
+             ? absl::OkStatus()
+             : Error(Reason::kTensorMissing, "the plan has no codes of it",
+                     {.tensor = plan.quantized[static_cast<std::size_t>(missing - coded.begin())].values.name});
+}
+
 }  // namespace
 
-absl::Status CheckPlan(const ExportPlan& plan, const Model& model) {
+absl::Status CheckTensors(const ExportPlan& plan, const Model& model) {
   SLIPWAY_RETURN_IF_ERROR(OutputCheck(plan, model).Run());
-  SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));
+  return CheckSourceCoverage(plan);
+}
+
+absl::Status CheckIdentityTensors(const ExportPlan& plan) {
+  SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));  // first: it checks that tensors are there
+  return CheckIdentity(plan);
+}
+
+absl::Status CheckFiles(const ExportPlan& plan) {
+  SLIPWAY_RETURN_IF_ERROR(CheckQuantized(plan));
   return CheckShards(plan);
 }
 
 absl::Status CheckAdapterPlan(const ExportPlan& plan, const Model& model) {
   SLIPWAY_RETURN_IF_ERROR(CheckAdapter(plan, model));
   SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));
-  return CheckShards(plan);
-}
-
-absl::Status CheckIdentityPlan(const ExportPlan& plan) {
-  SLIPWAY_RETURN_IF_ERROR(CheckSourceCoverage(plan));  // first: it checks that tensors are there
-  SLIPWAY_RETURN_IF_ERROR(CheckIdentity(plan));
   return CheckShards(plan);
 }
 

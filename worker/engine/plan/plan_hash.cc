@@ -29,7 +29,7 @@ class Serializer {
 };
 
 // Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
-constexpr std::int64_t kVersion = 3;
+constexpr std::int64_t kVersion = 4;
 
 std::string OutputHash(const ExportPlan& plan) {
   Serializer out;
@@ -107,28 +107,85 @@ void AddSource(const Checkpoint& checkpoint, Serializer& out) {
   }
 }
 
+void AddSources(const OutputTensor& tensor, Serializer& out) {
+  AddTransform(tensor, out);
+  out.Count(tensor.regions.size());
+  for (const SourceRegion& region : tensor.regions) {
+    AddRegion(region, out);
+  }
+  if (tensor.scales) {
+    AddRegion(tensor.scales->region, out);
+  }
+  if (tensor.update) {
+    AddRegion(tensor.update->a, out);
+    out.Count(tensor.update->b.size());
+    for (const SourceRegion& region : tensor.update->b) {
+      AddRegion(region, out);
+    }
+  }
+}
+
+void AddFloats(std::span<const float> values, Serializer& out) {
+  out.Count(values.size());
+  for (const float value : values) {
+    out.Number(std::bit_cast<std::int32_t>(value));
+  }
+}
+
+void AddOptional(const std::optional<float>& value, Serializer& out) {
+  AddFloats(value ? std::span(&*value, 1) : std::span<const float>(), out);
+}
+
+void AddCoding(const Coding& coding, Serializer& out) {
+  const float bound = coding.bound;
+  for (const auto number : {static_cast<std::int64_t>(coding.element), static_cast<std::int64_t>(coding.sharing),
+                            static_cast<std::int64_t>(coding.group), static_cast<std::int64_t>(coding.rule),
+                            static_cast<std::int64_t>(coding.packing), static_cast<std::int64_t>(coding.search)}) {
+    out.Number(number);
+  }
+  AddFloats({&bound, 1}, out);
+  out.Text(InfoOf(coding.scale_dtype).safetensors_name);
+}
+
+void AddQuantization(const ExportPlan& plan, Serializer& out) {
+  for (const OutputTensor& tensor : plan.tensors) {
+    if (tensor.quantized) {
+      out.Number(tensor.quantized->weight);
+      out.Number(static_cast<std::int64_t>(tensor.quantized->role));
+      AddFloats({&tensor.quantized->constant, 1}, out);
+      out.Number(tensor.quantized->word);
+    }
+  }
+  out.Count(plan.quantized.size());
+  for (const QuantizedWeight& weight : plan.quantized) {
+    AddSources(weight.values, out);
+    AddCoding(weight.coding, out);
+    out.Number(weight.rows);
+    out.Number(weight.columns);
+    out.Number(weight.scale_group);
+    AddOptional(weight.input_amax, out);
+    AddFloats(weight.pre_quant_scale ? std::span<const float>(*weight.pre_quant_scale) : std::span<const float>(), out);
+    out.Count(weight.amaxes ? weight.amaxes->regions.size() : 0);
+    if (weight.amaxes) {
+      for (const SourceRegion& region : weight.amaxes->regions) {
+        AddRegion(region, out);
+      }
+    }
+  }
+  for (const ScaleGroup& group : plan.scale_groups) {
+    AddOptional(group.amax, out);
+  }
+}
+
 std::string PlanHash(const ExportPlan& plan) {
   Serializer out;
   out.Text("slipway plan");
   out.Text(plan.output_hash);
   AddSource(*plan.checkpoint, out);
   for (const OutputTensor& tensor : plan.tensors) {
-    AddTransform(tensor, out);
-    out.Count(tensor.regions.size());
-    for (const SourceRegion& region : tensor.regions) {
-      AddRegion(region, out);
-    }
-    if (tensor.scales) {
-      AddRegion(tensor.scales->region, out);
-    }
-    if (tensor.update) {
-      AddRegion(tensor.update->a, out);
-      out.Count(tensor.update->b.size());
-      for (const SourceRegion& region : tensor.update->b) {
-        AddRegion(region, out);
-      }
-    }
+    AddSources(tensor, out);
   }
+  AddQuantization(plan, out);
   out.Count(plan.unused.size());
   for (const UnusedRegion& unused : plan.unused) {
     AddRegion(unused.region, out);

@@ -57,10 +57,57 @@ ordered_json UpdateToJson(const LowRankUpdate& update, const Checkpoint& checkpo
       {"rank", update.rank}, {"scale", update.scale}, {"a", RegionToJson(update.a, checkpoint)}, {"b", std::move(b)}};
 }
 
-ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoint) {
-  ordered_json sources = ordered_json::array();
-  for (const SourceRegion& region : tensor.regions) {
-    sources.push_back(RegionToJson(region, checkpoint));
+std::string_view NameOf(StoredRole role) {
+  switch (role) {
+    case StoredRole::kCodes:
+      return "codes";
+    case StoredRole::kScales:
+      return "scales";
+    case StoredRole::kTensorScale:
+      return "scale of the tensor";
+    case StoredRole::kFloat8Scale:
+      return "scale of the tensor in FP8";
+    case StoredRole::kInputScale:
+    case StoredRole::kInputScaleReciprocal:
+      return "scale of the input";
+    case StoredRole::kShape:
+      return "shape";
+    case StoredRole::kZeroPoints:
+      return "zero points";
+    case StoredRole::kGroupIndex:
+      return "groups of columns";
+    case StoredRole::kPreQuantScale:
+      return "factors of the input";
+  }
+  return "";
+}
+
+ordered_json SourcesToJson(const OutputTensor& tensor, const Checkpoint& checkpoint);
+
+// Of an output that stands for a quantized weight: what its values go through before they are quantized, and where they
+// come from.
+ordered_json QuantizedToJson(const ExportPlan& plan, const OutputTensor& tensor) {
+  ordered_json json = {{"name", tensor.name},
+                       {"dtype", InfoOf(tensor.dtype).safetensors_name},
+                       {"shape", Numbers(tensor.shape)},
+                       {"offset", tensor.file_offset},
+                       {"bytes", tensor.bytes}};
+  const QuantizedPart& part = *tensor.quantized;
+  if (part.weight < 0) {
+    json["transform"] = fmt::format("constant {}", part.constant);
+    json["sources"] = ordered_json::array();
+    return json;
+  }
+  const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(part.weight)];
+  json["transform"] = TransformToText(weight.values);
+  json["quantization"] = {{"format", weight.format->name}, {"holds", NameOf(part.role)}, {"of", weight.values.name}};
+  json.update(SourcesToJson(weight.values, *plan.checkpoint));
+  return json;
+}
+
+ordered_json TensorToJson(const ExportPlan& plan, const OutputTensor& tensor) {
+  if (tensor.quantized) {
+    return QuantizedToJson(plan, tensor);
   }
   ordered_json json = {{"name", tensor.name},
                        {"dtype", InfoOf(tensor.dtype).safetensors_name},
@@ -68,6 +115,16 @@ ordered_json TensorToJson(const OutputTensor& tensor, const Checkpoint& checkpoi
                        {"offset", tensor.file_offset},
                        {"bytes", tensor.bytes},
                        {"transform", TransformToText(tensor)}};
+  json.update(SourcesToJson(tensor, *plan.checkpoint));
+  return json;
+}
+
+ordered_json SourcesToJson(const OutputTensor& tensor, const Checkpoint& checkpoint) {
+  ordered_json json;
+  ordered_json sources = ordered_json::array();
+  for (const SourceRegion& region : tensor.regions) {
+    sources.push_back(RegionToJson(region, checkpoint));
+  }
   if (!tensor.permutation.IsNone()) {
     json["permutation"] = {{"view", Numbers(tensor.permutation.view)}, {"order", tensor.permutation.order}};
   }
@@ -93,7 +150,7 @@ ordered_json FilesToJson(const ExportPlan& plan, bool with_tensors) {
     for (const OutputTensor& tensor :
          std::span(plan.tensors)
              .subspan(static_cast<std::size_t>(shard.first_tensor), static_cast<std::size_t>(shard.tensor_count))) {
-      tensors.push_back(TensorToJson(tensor, *plan.checkpoint));
+      tensors.push_back(TensorToJson(plan, tensor));
     }
   }
   return files;

@@ -1,6 +1,8 @@
 #include "worker/engine/plan/shard_layout.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include <fmt/format.h>
@@ -20,6 +22,21 @@ std::int64_t HeaderBytes(const OutputTensor& tensor) {
 }
 
 constexpr std::int64_t kEmptyHeader = 128;
+
+// Consumers view tensors in place, so each begins at a multiple of its element. Where tensors in their order do not,
+// those of larger elements go first.
+void Align(std::span<OutputTensor> tensors) {
+  std::int64_t position = 0;
+  bool aligned = true;
+  for (const OutputTensor& tensor : tensors) {
+    aligned = aligned && position % InfoOf(tensor.dtype).bytes == 0;
+    position += tensor.bytes;
+  }
+  if (!aligned) {
+    std::ranges::stable_sort(tensors, std::greater(),
+                             [](const OutputTensor& tensor) { return InfoOf(tensor.dtype).bytes; });
+  }
+}
 
 absl::Status Finish(std::span<OutputTensor> tensors, std::int32_t number, Shard& shard) {
   std::vector<SafetensorsEntry> entries;
@@ -58,6 +75,7 @@ absl::StatusOr<std::vector<Shard>> LayOutShards(std::vector<OutputTensor>& tenso
                                     : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     const auto members = std::span(tensors).subspan(static_cast<std::size_t>(shard.first_tensor),
                                                     static_cast<std::size_t>(shard.tensor_count));
+    Align(members);
     SLIPWAY_RETURN_IF_ERROR(Finish(members, static_cast<std::int32_t>(i), shard));
   }
   return shards;

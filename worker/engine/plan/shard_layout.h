@@ -10,8 +10,9 @@
 namespace slipway::engine {
 
 // Fills shards one after the other with tensors in their order: a tensor begins a new shard where it would make the
-// file larger than `maximum_bytes`; one that is larger by itself has a file of its own. No tensor is split. Sets shard
-// and file_offset of the tensors. Names: "model.safetensors", or "model-00001-of-0000N.safetensors" for several.
+// file larger than `maximum_bytes`; one that is larger by itself has a file of its own. No tensor is split. In a shard
+// in which a tensor would not begin at a multiple of its element's size, larger elements go first. Sets shard and
+// file_offset of the tensors. Names: "model.safetensors", or "model-00001-of-0000N.safetensors" for several.
 // LIMIT_EXCEEDED where a header would be longer than consumers take.
 absl::StatusOr<std::vector<Shard>> LayOutShards(std::vector<OutputTensor>& tensors, std::int64_t maximum_bytes);
 

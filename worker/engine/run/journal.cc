@@ -61,6 +61,9 @@ std::optional<ShardResult> Parse(const ExportPlan& plan, std::int32_t index, con
       if (IsCast(planned)) {
         written.rounding = RoundingFromJson(tensor.at("rounding"));
       }
+      if (planned.quantized && planned.quantized->role == StoredRole::kCodes) {
+        written.quantization = StatisticsFromJson(tensor.at("quantization"));
+      }
     }
     return result;
   } catch (const nlohmann::json::exception&) {
@@ -86,6 +89,9 @@ absl::Status RecordShard(const ExportPlan& plan, const ShardResult& result, cons
     tensors.push_back({{"name", tensor.name}, {"xxh3", tensor.xxh3}});
     if (tensor.rounding) {
       tensors.back()["rounding"] = RoundingToJson(*tensor.rounding);
+    }
+    if (tensor.quantization) {
+      tensors.back()["quantization"] = StatisticsToJson(*tensor.quantization);
     }
   }
   SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));

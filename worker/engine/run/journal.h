@@ -1,7 +1,8 @@
 // The journal of a staging directory: one small file a finished shard, so that a crash costs only the shards in flight.
 //
 // journal/<shard file>.json: {"version": 1, "plan_hash", "file", "bytes", "digest_algorithm", "digest", "tensors":
-// [{"name", "xxh3", "rounding" (where it was cast, see write/rounding_json.h)}]}, and "boot", the identity of the
+// [{"name", "xxh3", "rounding" (where it was cast, see write/rounding_json.h), "quantization" (of codes, see
+// quantize/weight_statistics.h)}]}, and "boot", the identity of the
 // machine's run, where the shard was left to the page cache (Durability::kPageCache): such a record counts in that run
 // only, and only for those who promise no more.
 #pragma once

@@ -1,11 +1,15 @@
 #include "worker/engine/run/loaded_segment.h"
 
 #include <cstdint>
+#include <cstring>
+#include <string>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/run/code_bands.h"
+#include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
 #include "worker/engine/transform/low_rank_update.h"
@@ -37,10 +41,11 @@ std::int64_t LoadedSegment::BufferBytes(const Segment& segment) {
 }
 
 absl::StatusOr<std::unique_ptr<const LoadedSegment>> LoadedSegment::Load(const ExportPlan& plan, const Shard& shard,
-                                                                         Segment segment, BufferPool::Buffer buffer) {
+                                                                         Segment segment, BufferPool::Buffer buffer,
+                                                                         const Quantization* quantization) {
   std::unique_ptr<LoadedSegment> loaded(new LoadedSegment(std::move(segment), std::move(buffer)));
   SLIPWAY_RETURN_IF_ERROR(loaded->ReadWindows(*plan.checkpoint));
-  SLIPWAY_RETURN_IF_ERROR(loaded->FillPieces(plan, shard));
+  SLIPWAY_RETURN_IF_ERROR(loaded->FillPieces(plan, shard, quantization));
   return std::unique_ptr<const LoadedSegment>(std::move(loaded));
 }
 
@@ -61,9 +66,9 @@ absl::Status LoadedSegment::ReadWindows(const Checkpoint& checkpoint) {
   return absl::OkStatus();
 }
 
-absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard) {
+absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shard, const Quantization* quantization) {
   factors_ = reinterpret_cast<float*>(free_);  // on a page
-  std::byte* free = free_ + segment_.factor_bytes;
+  free_ += segment_.factor_bytes;
   if (segment_.has_header) {
     pieces_.push_back(PieceOf(std::as_bytes(std::span(shard.header))));
   }
@@ -71,50 +76,106 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
     first_pieces_.push_back(pieces_.size());
     const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
     Rounding& rounded = roundings_.emplace_back();
-    Rounding* const rounding = IsCast(tensor) ? &rounded : nullptr;
-    if (tensor.scales) {
-      SLIPWAY_RETURN_IF_ERROR(Dequantize(plan, part, free));
-      pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
-      free += part.bytes;
-      continue;
-    }
-    if (tensor.update) {
-      Merge(tensor, part, free);
-      pieces_.push_back(PieceOf({free, static_cast<std::size_t>(part.bytes)}));
-      free += part.bytes;
-      continue;
-    }
-    const ElementTransform& transform = tensor.transform;
-    const std::byte* const part_begin = free;
-    if (part.permuted) {
-      SLIPWAY_RETURN_IF_ERROR(
-          LoadPermutedPart(*plan.checkpoint, transform, segment_.permuted[*part.permuted], free, rounding));
-      free += part.bytes;
-    }
-    for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
-      const std::span<const std::byte> source = BytesOf(run);
-      if (!part.buffered) {
-        pieces_.push_back(PieceOf(source));
-        continue;
-      }
-      const auto bytes = source.size() / static_cast<std::size_t>(InfoOf(transform.from).bytes) *
-                         static_cast<std::size_t>(InfoOf(transform.to).bytes);
-      TransformElements(transform, source, {free, bytes}, rounding);
-      free += bytes;
-    }
-    if (part.buffered) {
-      pieces_.push_back(PieceOf({part_begin, free}));
+    statistics_.emplace_back();
+    if (!tensor.quantized) {
+      SLIPWAY_RETURN_IF_ERROR(FillPart(plan, tensor, part, IsCast(tensor) ? &rounded : nullptr));
+    } else if (quantization == nullptr) {
+      return Error(Reason::kInternal, "there is nothing that quantizes", {.tensor = tensor.name});
+    } else {
+      SLIPWAY_RETURN_IF_ERROR(FillQuantized(plan, part, *quantization));
     }
   }
   first_pieces_.push_back(pieces_.size());
   return absl::OkStatus();
 }
 
-absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const {
+absl::Status LoadedSegment::FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
+                                     Rounding* rounding) {
+  const ElementTransform& transform = tensor.transform;
+  std::byte* const begin = free_;
+  if (part.buffered || tensor.scales) {
+    free_ += part.bytes;
+    pieces_.push_back(PieceOf({begin, free_}));
+  }
+  if (tensor.scales) {
+    return Dequantize(plan, tensor, part, begin);
+  }
+  if (tensor.update) {
+    Merge(tensor, part, begin);
+    return absl::OkStatus();
+  }
+  if (part.permuted) {
+    return LoadPermutedPart(*plan.checkpoint, transform, segment_.permuted[*part.permuted], begin, rounding);
+  }
+  std::byte* output = begin;
+  for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
+    const std::span<const std::byte> source = BytesOf(run);
+    if (!part.buffered) {
+      pieces_.push_back(PieceOf(source));
+      continue;
+    }
+    const auto bytes = source.size() / static_cast<std::size_t>(InfoOf(transform.from).bytes) *
+                       static_cast<std::size_t>(InfoOf(transform.to).bytes);
+    TransformElements(transform, source, {output, bytes}, rounding);
+    output += bytes;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::span<const std::byte>> LoadedSegment::ValuesOf(const ExportPlan& plan, const OutputTensor& values,
+                                                                   const TensorPart& part) {
+  const std::byte* const begin = free_;
+  const std::size_t pieces = pieces_.size();
+  for (std::size_t i = part.first_value_part; i < part.first_value_part + part.value_part_count; ++i) {
+    const std::size_t first = pieces_.size();
+    std::byte* const wanted = free_;
+    SLIPWAY_RETURN_IF_ERROR(FillPart(plan, values, segment_.value_parts[i], nullptr));
+    if (part.value_bytes == 0 || free_ != wanted) {
+      continue;  // as it was read, or buffered: they are in their place
+    }
+    for (std::size_t piece = first; piece < pieces_.size(); ++piece) {
+      std::memcpy(free_, pieces_[piece].iov_base, pieces_[piece].iov_len);
+      free_ += pieces_[piece].iov_len;
+    }
+  }
+  const std::span<const std::byte> whole =
+      part.value_bytes > 0
+          ? std::span<const std::byte>(begin, static_cast<std::size_t>(part.value_bytes))
+          : std::span<const std::byte>(static_cast<const std::byte*>(pieces_.back().iov_base), pieces_.back().iov_len);
+  pieces_.resize(pieces);
+  return whole;
+}
+
+absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPart& part,
+                                          const Quantization& quantization) {
+  const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
+  const QuantizedPart& quantized = *tensor.quantized;
+  const std::span<std::byte> output(free_, static_cast<std::size_t>(part.bytes));
+  free_ += part.bytes;
+  pieces_.push_back(PieceOf(output));
+  if (!NeedsValues(quantized.role)) {
+    MakeSmallOutput(plan, quantized, tensor.dtype, quantization.tensor_scales, part.first_element, output);
+    return absl::OkStatus();
+  }
+  const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(quantized.weight)];
+  SLIPWAY_ASSIGN_OR_RETURN(const std::span<const std::byte> values, ValuesOf(plan, weight.values, part));
+  const absl::Status done =
+      CodeBands(weight, quantized.role, quantization, values, part.first_element, output, statistics_.back());
+  if (!done.ok() && ReasonOf(done) == Reason::kCheckpointCorrupt && part.value_part_count > 0) {
+    const TensorPart& first = segment_.value_parts[part.first_value_part];
+    const std::int32_t file = first.permuted ? segment_.permuted[*first.permuted].rows.front().source.file
+                                             : segment_.runs[first.first_run].file;
+    return Error(Reason::kCheckpointCorrupt, std::string(done.message()),
+                 {.tensor = weight.values.name, .file = plan.checkpoint->files[static_cast<std::size_t>(file)].name});
+  }
+  return done;
+}
+
+absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
+                                       std::byte* output) const {
   if (part.run_count == 0) {
     return absl::OkStatus();
   }
-  const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
   const auto scales_index = static_cast<std::size_t>(tensor.scales->region.tensor);
   const ScaleBytes scales{.bytes = BytesOf(part.scale_run),
                           .first = part.first_scale,

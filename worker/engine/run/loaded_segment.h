@@ -18,7 +18,8 @@
 #include "absl/status/statusor.h"
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/run/buffer_pool.h"
-#include "worker/engine/run/segment_cutter.h"
+#include "worker/engine/run/code_bands.h"
+#include "worker/engine/run/segment.h"
 #include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
@@ -28,9 +29,10 @@ class LoadedSegment {
  public:
   // Reads, transforms and gathers. `buffer` has BufferBytes(segment) bytes. Errors as SourceFile::ReadAt, and
   // CHECKPOINT_CHANGED where a file is not what it was when it was opened; CHECKPOINT_CORRUPT for a dequantized value
-  // that is not a finite number.
+  // or one to be quantized that is not a finite number. `quantization` may be null where the shard has nothing of it.
   static absl::StatusOr<std::unique_ptr<const LoadedSegment>> Load(const ExportPlan& plan, const Shard& shard,
-                                                                   Segment segment, BufferPool::Buffer buffer);
+                                                                   Segment segment, BufferPool::Buffer buffer,
+                                                                   const Quantization* quantization);
   // For its windows, in whole pages, and what does not stay as it was read.
   [[nodiscard]] static std::int64_t BufferBytes(const Segment& segment);
 
@@ -41,13 +43,22 @@ class LoadedSegment {
   [[nodiscard]] const std::vector<std::size_t>& first_pieces() const { return first_pieces_; }
   // What casting did to the elements of each part.
   [[nodiscard]] const std::vector<Rounding>& roundings() const { return roundings_; }
+  // What quantization did to the rows of each part that has codes; none of the others.
+  [[nodiscard]] const std::vector<std::vector<RowStatistics>>& statistics() const { return statistics_; }
 
  private:
   LoadedSegment(Segment segment, BufferPool::Buffer buffer)
       : segment_(std::move(segment)), buffer_(std::move(buffer)), free_(buffer_.begin()) {}
   absl::Status ReadWindows(const Checkpoint& checkpoint);
-  absl::Status FillPieces(const ExportPlan& plan, const Shard& shard);
-  absl::Status Dequantize(const ExportPlan& plan, const TensorPart& part, std::byte* output) const;
+  absl::Status FillPieces(const ExportPlan& plan, const Shard& shard, const Quantization* quantization);
+  // Makes the part's elements, the pieces of which follow those that there are; a buffered part's in one, at free_.
+  absl::Status FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part, Rounding* rounding);
+  absl::Status FillQuantized(const ExportPlan& plan, const TensorPart& part, const Quantization& quantization);
+  // The values that a part codes.
+  absl::StatusOr<std::span<const std::byte>> ValuesOf(const ExportPlan& plan, const OutputTensor& values,
+                                                      const TensorPart& part);
+  absl::Status Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
+                          std::byte* output) const;
   void Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output);
   [[nodiscard]] std::span<const std::byte> BytesOf(std::size_t run) const;
 
@@ -59,6 +70,7 @@ class LoadedSegment {
   std::vector<iovec> pieces_;
   std::vector<std::size_t> first_pieces_;
   std::vector<Rounding> roundings_;
+  std::vector<std::vector<RowStatistics>> statistics_;
 };
 
 }  // namespace slipway::engine

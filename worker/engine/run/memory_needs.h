@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
@@ -18,9 +19,8 @@ inline constexpr std::int64_t kMaximumSegmentWindows = 3 * kSegmentBytes;
 // Most that one segment holds: its windows, and a buffer for what is not a plain copy.
 inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + kSegmentBytes;
 
-// The smallest budget in which any shard of `plan` can be written: one segment in flight, and the factors of an adapter
-// that is merged. More makes it faster, up to
-// a few segments a thread.
+// The smallest budget in which any shard of `plan` can be written: one segment in flight, with the factors of an
+// adapter that is merged and a band of a quantized weight. More makes it faster, up to a few segments a thread.
 [[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& plan) {
   std::int64_t merge = 0;
   for (const OutputTensor& tensor : plan.tensors) {
@@ -28,7 +28,7 @@ inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + k
       merge = std::max(merge, MergeMemory(*tensor.update, tensor.shape[1]));
     }
   }
-  return kMaximumSegmentMemory + merge;
+  return kMaximumSegmentMemory + merge + BandMemory(plan);
 }
 
 }  // namespace slipway::engine

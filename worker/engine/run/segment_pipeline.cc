@@ -108,7 +108,7 @@ void SegmentPipeline::LoadNext(std::unique_lock<std::mutex>& lock) {
   }
   Slot& slot = slots_.emplace_back(Slot{.loaded = nullptr, .lanes_left = lanes_.size()});
   lock.unlock();
-  auto loaded = LoadedSegment::Load(plan_, shard_, **std::move(segment), std::move(buffer));
+  auto loaded = LoadedSegment::Load(plan_, shard_, **std::move(segment), std::move(buffer), settings_.quantization);
   lock.lock();
   if (!loaded.ok()) {
     return Fail(loaded.status());

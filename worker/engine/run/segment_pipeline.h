@@ -32,7 +32,8 @@ class SegmentPipeline {
   struct Settings {
     MemoryBudget* memory = nullptr;
     int threads = 1;
-    std::function<bool()> cancelled;  // asked before each step, from any thread
+    std::function<bool()> cancelled;             // asked before each step, from any thread
+    const Quantization* quantization = nullptr;  // where the shard has quantized outputs
   };
 
   // Refers to the plan and the cutter. Lanes are listed by urgency: the one that takes longest first.

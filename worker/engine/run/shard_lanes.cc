@@ -7,6 +7,7 @@
 
 #include "common/count_of.h"
 #include "common/error.h"
+#include "worker/engine/run/quantized_bands.h"
 
 namespace slipway::engine {
 namespace {
@@ -77,6 +78,22 @@ absl::Status RoundingLane::Take(const LoadedSegment& segment) {
     }
   }
   return absl::OkStatus();
+}
+
+void StatisticsLane::Take(const LoadedSegment& segment) {
+  const std::vector<TensorPart>& parts = segment.segment().parts;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(parts[i].tensor)];
+    if (!tensor.quantized || tensor.quantized->role != StoredRole::kCodes) {
+      continue;
+    }
+    std::optional<WeightStatistics>& total = totals_[static_cast<std::size_t>(parts[i].tensor - first_tensor_)];
+    if (!total) {
+      total.emplace();
+    }
+    const QuantizedWeight& weight = plan_.quantized[static_cast<std::size_t>(tensor.quantized->weight)];
+    total->Add(segment.statistics()[i], BandsOf(weight).columns);
+  }
 }
 
 absl::Status WriteLane::Take(const LoadedSegment& segment) {

@@ -57,6 +57,21 @@ class RoundingLane {
   std::vector<std::optional<Rounding>> totals_;
 };
 
+// Adds up what quantization did to each weight.
+class StatisticsLane {
+ public:
+  StatisticsLane(const ExportPlan& plan, const Shard& shard)
+      : plan_(plan), first_tensor_(shard.first_tensor), totals_(static_cast<std::size_t>(shard.tensor_count)) {}
+  void Take(const LoadedSegment& segment);
+  // One for each tensor of the shard, present for those that have codes.
+  [[nodiscard]] const std::vector<std::optional<WeightStatistics>>& totals() const { return totals_; }
+
+ private:
+  const ExportPlan& plan_;
+  const std::int32_t first_tensor_;
+  std::vector<std::optional<WeightStatistics>> totals_;
+};
+
 class WriteLane {
  public:
   // `file` must outlive the lane. With `write_back`, finished ranges begin their way to disk at once, so that the sync

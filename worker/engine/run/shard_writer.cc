@@ -7,10 +7,12 @@
 #include <fmt/format.h>
 
 #include "common/kill_point.h"
+#include "worker/engine/quantize/cpu_quantizer.h"
 #include "worker/engine/run/journal.h"
 #include "worker/engine/run/segment_cutter.h"
 #include "worker/engine/run/segment_pipeline.h"
 #include "worker/engine/run/shard_lanes.h"
+#include "worker/engine/run/tensor_scales.h"
 
 namespace slipway::engine {
 namespace {
@@ -64,9 +66,15 @@ absl::Status Validate(const ExportPlan& plan, std::int32_t shard, const RunResou
 absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t index, WritableFile& file,
                                        const RunResources& resources, const RunControl& control) {
   const Shard& shard = plan.shards[static_cast<std::size_t>(index)];
+  const std::unique_ptr<Quantizer> own = resources.quantizer == nullptr ? MakeCpuQuantizer() : nullptr;
+  Quantizer& quantizer = own ? *own : *resources.quantizer;
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> tensor_scales,
+                           FindTensorScales(plan, index, quantizer, resources, control));
+  const Quantization quantization{.quantizer = &quantizer, .tensor_scales = tensor_scales};
   DigestLane digest(plan.options.digest);
   ChecksumLane checksums(plan);
   RoundingLane roundings(plan, shard);
+  StatisticsLane statistics(plan, shard);
   WriteLane writer(file, resources.files->durability() == Durability::kDurable, control.written);
   std::vector<SegmentPipeline::Lane> lanes;
   if (plan.options.digest != DigestAlgorithm::kNone) {
@@ -82,16 +90,24 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   if (roundings.IsNeeded()) {
     lanes.emplace_back([&roundings](const LoadedSegment& segment) { return roundings.Take(segment); });
   }
+  if (!plan.quantized.empty()) {
+    lanes.emplace_back([&statistics](const LoadedSegment& segment) {
+      statistics.Take(segment);
+      return absl::OkStatus();
+    });
+  }
   lanes.emplace_back([&writer](const LoadedSegment& segment) {
     SLIPWAY_KILL_POINT("shard-segment");
     return writer.Take(segment);
   });
 
   SegmentCutter cutter(plan, index, resources.segment_bytes);
-  SegmentPipeline pipeline(plan, shard, cutter, std::move(lanes),
-                           {.memory = resources.memory, .threads = resources.threads, .cancelled = [&control] {
-                              return control.cancelled != nullptr && control.cancelled->load();
-                            }});
+  SegmentPipeline pipeline(
+      plan, shard, cutter, std::move(lanes),
+      {.memory = resources.memory,
+       .threads = resources.threads,
+       .cancelled = [&control] { return control.cancelled != nullptr && control.cancelled->load(); },
+       .quantization = &quantization});
   const absl::Status status = pipeline.Run();
   // A file that changed explains whatever else went wrong with it.
   const bool ask_files = status.ok() || ReasonOf(status) != Reason::kCancelled;
@@ -111,6 +127,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   }
   for (std::size_t i = 0; i < result.tensors.size(); ++i) {
     result.tensors[i].rounding = roundings.totals()[i];
+    result.tensors[i].quantization = statistics.totals()[i];
   }
   return result;
 }

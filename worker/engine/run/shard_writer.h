@@ -12,6 +12,8 @@
 #include "absl/status/statusor.h"
 #include "common/file_system.h"
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/quantize/quantizer.h"
+#include "worker/engine/quantize/weight_statistics.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/transform/rounding.h"
@@ -21,7 +23,8 @@ namespace slipway::engine {
 struct WrittenTensor {
   std::string name;
   std::string xxh3;  // 16 hexadecimal digits, of the tensor's bytes; empty where digests are off
-  std::optional<Rounding> rounding = std::nullopt;  // of those that are cast
+  std::optional<Rounding> rounding = std::nullopt;              // of those that are cast
+  std::optional<WeightStatistics> quantization = std::nullopt;  // of codes
 };
 
 struct ShardResult {
@@ -42,6 +45,7 @@ struct RunControl {
 struct RunResources {
   FileSystem* files = nullptr;     // its durability is a finished shard's
   MemoryBudget* memory = nullptr;  // shared by everything that runs in the process; at least MinimumMemoryBudget
+  Quantizer* quantizer = nullptr;  // of what the plan quantizes; null: the best of this processor
   int threads = 1;                 // at least 1
   std::int64_t segment_bytes = kSegmentBytes;  // less only in tests; never changes what is written
 };

@@ -232,11 +232,11 @@ TEST_F(Identity, OptionsThatDoNotGoWithItAreRefused) {
 TEST_F(Identity, TheCheckerFindsEveryWayToLoseDoubleOrBendATensor) {
   WriteFp8();
   const ExportPlan sound = **Plan(DType::kBF16);
-  ASSERT_TRUE(CheckIdentityPlan(sound).ok());
+  ASSERT_TRUE(CheckIdentityTensors(sound).ok());
   const auto reason = [&](auto mutate) {
     ExportPlan plan = sound;
     mutate(plan);
-    return ReasonOf(CheckIdentityPlan(plan));
+    return ReasonOf(CheckIdentityTensors(plan));
   };
   EXPECT_EQ(reason([](ExportPlan& p) { p.tensors.pop_back(); }), Reason::kTensorUnknown);
   EXPECT_EQ(reason([](ExportPlan& p) { p.tensors.push_back(p.tensors.back()); }), Reason::kTensorDuplicated);

@@ -1,0 +1,384 @@
+#include "worker/engine/plan/quantize_plan.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "common/checked_math.h"
+#include "common/count_of.h"
+#include "common/error.h"
+#include "worker/engine/plan/input_ranges.h"
+#include "worker/engine/plan/kv_cache_scales.h"
+#include "worker/engine/plan/linear_weights.h"
+#include "worker/engine/quantize/quantizer.h"
+#include "worker/engine/target/quantization_config.h"
+
+namespace slipway::engine {
+namespace {
+
+using nlohmann::ordered_json;
+
+absl::Status Refused(std::string_view tensor, std::string message) {
+  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
+}
+
+bool IsFloatingPoint(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
+
+// A module that has a matrix, and what the recipe makes of it.
+struct Candidate {
+  std::size_t tensor = 0;  // index into the plan's tensors
+  std::string module;
+  const RecipeRule* rule = nullptr;  // null: it stays as it is
+};
+
+class Stage {
+ public:
+  Stage(const Recipe& recipe, const Ranges* ranges, std::int64_t layers, ExportPlan& plan)
+      : recipe_(recipe), ranges_(ranges), layers_(layers), plan_(plan) {}
+
+  absl::Status Run() {
+    FindCandidates();
+    SLIPWAY_RETURN_IF_ERROR(CheckSiblings());
+    SLIPWAY_RETURN_IF_ERROR(ChooseForm());
+    SLIPWAY_RETURN_IF_ERROR(Replace());
+    SLIPWAY_RETURN_IF_ERROR(InputRanges(recipe_, ranges_, plan_));
+    MakeScaleGroups();
+    SLIPWAY_RETURN_IF_ERROR(AddKvCacheScales(recipe_.kv_cache, form_, ranges_, plan_));
+    return DescribeInConfig();
+  }
+
+ private:
+  void FindCandidates() {
+    for (std::size_t i = 0; i < plan_.tensors.size(); ++i) {
+      const auto module = ModuleOf(plan_.tensors[i]);
+      if (!module) {
+        continue;
+      }
+      const RecipeRule* const rule = RuleFor(recipe_, *module, LayerOf(*module), layers_);
+      const bool quantized = rule != nullptr && rule->format != nullptr && IsFloatingPoint(plan_.tensors[i].dtype);
+      candidates_.push_back({.tensor = i, .module = *module, .rule = quantized ? rule : nullptr});
+      has_experts_ = has_experts_ || module->find(".experts") != std::string::npos;
+    }
+  }
+
+  // Engines compute fused siblings as one layer.
+  [[nodiscard]] absl::Status CheckSiblings() const {
+    std::map<std::string, const Candidate*> first;
+    for (const Candidate& candidate : candidates_) {
+      const auto [at, fresh] = first.emplace(FusedNameOf(candidate.module), &candidate);
+      const RecipeRule* const other = at->second->rule;
+      const auto format = [](const RecipeRule* rule) { return rule == nullptr ? nullptr : rule->format; };
+      if (!fresh && format(other) != format(candidate.rule)) {
+        return Refused(candidate.module,
+                       fmt::format("is computed together with {}, so both are quantized alike or not at all: change "
+                                   "the recipe's rules",
+                                   at->second->module));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] LayoutWish Wish() const {
+    return {.form = recipe_.form,
+            .activations = recipe_.activations,
+            .has_ranges = ranges_ != nullptr || recipe_.default_input_amax,
+            .has_experts = has_experts_};
+  }
+
+  absl::Status ChooseForm() {
+    std::vector<const Format*> formats;
+    for (const Candidate& candidate : candidates_) {
+      if (candidate.rule != nullptr && std::ranges::find(formats, candidate.rule->format) == formats.end()) {
+        formats.push_back(candidate.rule->format);
+      }
+    }
+    if (formats.empty()) {
+      return Refused("", "the recipe quantizes nothing of this model");
+    }
+    LayoutWish wish = Wish();
+    if (!wish.form) {
+      wish.form = engine::ChooseForm(formats, wish);
+      if (!wish.form) {
+        return Refused("", formats.size() == 1 ? WhyNoLayout(*formats.front(), Wish())
+                                               : "no form of config.json has all the recipe's formats");
+      }
+    }
+    form_ = *wish.form;
+    for (const Format* format : formats) {
+      const Layout* const layout = ChooseLayout(*format, wish);
+      if (layout == nullptr) {
+        return Refused("", WhyNoLayout(*format, wish));
+      }
+      layouts_.emplace(format, layout);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Replace() {
+    std::vector<OutputTensor> tensors;
+    auto next = candidates_.begin();
+    for (std::size_t i = 0; i < plan_.tensors.size(); ++i) {
+      const Candidate* const candidate = next != candidates_.end() && next->tensor == i ? &*next++ : nullptr;
+      if (candidate == nullptr || candidate->rule == nullptr) {
+        if (candidate != nullptr) {
+          modules_.push_back({.name = candidate->module});
+        }
+        tensors.push_back(std::move(plan_.tensors[i]));
+        continue;
+      }
+      const Layout& layout = *layouts_.at(candidate->rule->format);
+      SLIPWAY_ASSIGN_OR_RETURN(std::vector<LinearWeight> weights,
+                               LinearWeightsOf(plan_, plan_.tensors[i], layout.stacked_experts));
+      for (LinearWeight& weight : weights) {
+        SLIPWAY_RETURN_IF_ERROR(Quantize(std::move(weight), *candidate->rule, layout, tensors));
+      }
+    }
+    plan_.tensors = std::move(tensors);
+    return absl::OkStatus();
+  }
+
+  absl::Status Quantize(LinearWeight weight, const RecipeRule& rule, const Layout& layout,
+                        std::vector<OutputTensor>& tensors) {
+    const std::int32_t group = rule.group.value_or(0);
+    if (const auto why = WhyNot(*rule.format, layout, weight.rows, weight.columns, group)) {
+      return Refused(weight.values.name, fmt::format("cannot be stored as {}: {}; leave the module out with a rule of "
+                                                     "--recipe, or choose another format",
+                                                     rule.format->name, *why));
+    }
+    if (weight.transposed && layout.coding.sharing != Sharing::kTensor) {
+      return Refused(weight.values.name,
+                     fmt::format("cannot be stored as {}: {} keeps it as [in, out], where only formats with one scale "
+                                 "a tensor fit (fp8)",
+                                 rule.format->name, plan_.architecture));
+    }
+    QuantizedWeight quantized;
+    quantized.module = weight.module;
+    quantized.values = std::move(weight.values);
+    quantized.rows = weight.rows;
+    quantized.columns = weight.columns;
+    quantized.format = rule.format;
+    quantized.layout = &layout;
+    quantized.coding = layout.coding;
+    quantized.coding.search = recipe_.search;
+    if (group > 0 && !rule.format->groups.empty()) {
+      quantized.coding.group = group;
+    }
+    for (const LayoutTensor& stored : layout.tensors) {
+      if ((stored.role == StoredRole::kScales || stored.role == StoredRole::kTensorScale) && stored.model_dtype) {
+        quantized.coding.scale_dtype = quantized.values.dtype;
+      }
+    }
+    SLIPWAY_RETURN_IF_ERROR(PermuteStrips(quantized));
+    if (ranges_ != nullptr) {
+      if (const auto given = ranges_->modules.find(quantized.module); given != ranges_->modules.end()) {
+        quantized.pre_quant_scale = given->second.pre_quant_scale;
+        quantized.amaxes = given->second.weight_amaxes;
+      }
+    }
+    const auto index = static_cast<std::int32_t>(plan_.quantized.size());
+    for (const LayoutTensor& stored : layout.tensors) {
+      if (stored.role != StoredRole::kPreQuantScale || quantized.pre_quant_scale != nullptr) {
+        SLIPWAY_RETURN_IF_ERROR(Emit(quantized, index, stored, tensors));
+      }
+    }
+    modules_.push_back(
+        {.name = quantized.module, .format = rule.format, .layout = &layout, .group = quantized.coding.group});
+    plan_.quantized.push_back(std::move(quantized));
+    return absl::OkStatus();
+  }
+
+  // Where codes are packed along columns, groups of columns are coded one after the other.
+  static absl::Status PermuteStrips(QuantizedWeight& weight) {
+    const Packing packing = weight.coding.packing;
+    if (packing != Packing::kWordsColumns && packing != Packing::kWordsRows) {
+      return absl::OkStatus();
+    }
+    if (!weight.values.permutation.IsNone() || weight.values.scales || weight.values.update) {
+      return Refused(weight.values.name, fmt::format("cannot be packed along its columns for {}: its elements come in "
+                                                     "another order; choose another --config-form",
+                                                     weight.layout->algorithm));
+    }
+    weight.values.permutation = {.view = {weight.rows, weight.columns / weight.coding.group, weight.coding.group},
+                                 .order = {1, 0, 2}};
+    return absl::OkStatus();
+  }
+
+  absl::Status Emit(const QuantizedWeight& weight, std::int32_t index, const LayoutTensor& stored,
+                    std::vector<OutputTensor>& tensors) {
+    OutputTensor output;
+    output.name = fmt::format("{}{}{}", weight.module, weight.layout->stacked_experts ? "_" : ".", stored.suffix);
+    output.dtype = stored.model_dtype                   ? weight.values.dtype
+                   : stored.role == StoredRole::kScales ? weight.coding.scale_dtype
+                                                        : stored.dtype;
+    if (weight.layout->stacked_experts) {
+      const std::int64_t experts = StackOf(weight);
+      output.shape = stored.shape(weight.rows / experts, weight.columns, weight.coding);
+      output.shape.insert(output.shape.begin(), experts);
+    } else {
+      output.shape = stored.shape(weight.rows, weight.columns, weight.coding);
+    }
+    output.transform = {.add_one = false, .from = output.dtype, .to = output.dtype};
+    output.quantized = QuantizedPart{.weight = index, .role = stored.role, .word = stored.word};
+    const auto elements = CheckedVolume(output.shape);
+    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
+    if (!bytes) {
+      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = output.name});
+    }
+    output.bytes = *bytes;
+    tensors.push_back(std::move(output));
+    return absl::OkStatus();
+  }
+
+  // How many experts are in a packed matrix.
+  static std::int64_t StackOf(const QuantizedWeight& weight) {
+    const Shape& view = weight.values.permutation.view;
+    return view.empty() ? 1 : view.front();
+  }
+
+  void MakeScaleGroups() {
+    std::map<std::string, std::int32_t> groups;
+    for (std::size_t i = 0; i < plan_.quantized.size(); ++i) {
+      QuantizedWeight& weight = plan_.quantized[i];
+      const ScaleRule rule = weight.coding.rule;
+      const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
+                          weight.layout->tensors.end();
+      if (weight.coding.sharing != Sharing::kTensor && rule != ScaleRule::kTwoLevel &&
+          rule != ScaleRule::kTwoLevelReciprocal && !float8) {
+        continue;
+      }
+      // Engines keep one scale for the gate and the up projection of an expert, whatever the format.
+      const bool is_expert = weight.module.find(".experts.") != std::string::npos;
+      const bool shared = weight.format->shares_tensor_scale || is_expert;
+      const std::string name = shared ? FusedNameOf(weight.module) : weight.module;
+      const auto [at, fresh] = groups.emplace(name, static_cast<std::int32_t>(plan_.scale_groups.size()));
+      if (fresh) {
+        plan_.scale_groups.emplace_back();
+      }
+      weight.scale_group = at->second;
+      ScaleGroup& group = plan_.scale_groups[static_cast<std::size_t>(at->second)];
+      group.weights.push_back(static_cast<std::int32_t>(i));
+    }
+    for (ScaleGroup& group : plan_.scale_groups) {
+      group.amax = GivenAmax(group);
+    }
+  }
+
+  // Of a group all of whose weights have a given one, the largest.
+  [[nodiscard]] std::optional<float> GivenAmax(const ScaleGroup& group) const {
+    std::optional<float> largest;
+    for (const std::int32_t index : group.weights) {
+      const auto given = ranges_ == nullptr
+                             ? decltype(ranges_->modules.end())()
+                             : ranges_->modules.find(plan_.quantized[static_cast<std::size_t>(index)].module);
+      if (ranges_ == nullptr || given == ranges_->modules.end() || !given->second.weight_amax) {
+        return std::nullopt;
+      }
+      largest = std::max(largest.value_or(0), *given->second.weight_amax);
+    }
+    return largest;
+  }
+
+  absl::Status DescribeInConfig() {
+    QuantizationFiles files = MakeQuantizationConfig(form_, modules_, recipe_.kv_cache);
+    const auto config = std::ranges::find(plan_.texts, "config.json", &TextFile::path);
+    ordered_json json = config == plan_.texts.end()
+                            ? ordered_json()
+                            : ordered_json::parse(config->content, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) {
+      return Error(Reason::kInternal, "the plan has no config.json");
+    }
+    json["quantization_config"] = std::move(files.config);
+    const auto print = [](const ordered_json& value, int indent) {
+      return value.dump(indent, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+    };
+    config->content = print(json, 2);
+    if (files.sidecar) {
+      plan_.texts.push_back({.path = "hf_quant_config.json", .content = print(*files.sidecar, 4)});
+    }
+    return absl::OkStatus();
+  }
+
+  const Recipe& recipe_;
+  const Ranges* const ranges_;  // or null
+  const std::int64_t layers_;
+  ExportPlan& plan_;
+  std::vector<Candidate> candidates_;  // in the order of tensors
+  bool has_experts_ = false;
+  ConfigForm form_ = ConfigForm::kModelOpt;
+  std::map<const Format*, const Layout*> layouts_;
+  std::vector<QuantizedModule> modules_;
+};
+
+// Each module as the checkpoint was calibrated for.
+absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
+  Recipe recipe;
+  recipe.name = "checkpoint";
+  for (const auto& [module, given] : ranges.modules) {
+    const Format* const format = FindFormat(given.format);
+    if (format == nullptr) {
+      return Refused(module, fmt::format("the checkpoint was calibrated for a format ('{}') that is not known; name "
+                                         "one with --quantization",
+                                         given.format));
+    }
+    recipe.rules.push_back({.modules = {module}, .layers = {}, .format = format, .group = given.group});
+  }
+  if (!ranges.attention.empty()) {
+    recipe.kv_cache = KvCache::kFp8;
+  }
+  return recipe;
+}
+
+// What the words of options add to a recipe, or say instead of one.
+absl::Status ApplyOptions(const ExportOptions& options, Recipe& recipe) {
+  if (options.kv_cache == "fp8" || options.kv_cache == "nvfp4") {
+    recipe.kv_cache = options.kv_cache == "fp8" ? KvCache::kFp8 : KvCache::kNvfp4;
+  }
+  for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors, ConfigForm::kNative}) {
+    if (options.config_form == NameOf(form)) {
+      recipe.form = form;
+    }
+  }
+  if (options.scale_search == "mse") {
+    recipe.search = ScaleSearch::kSquaredError;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<Recipe>> RecipeFor(const ExportOptions& options, const Ranges* calibrated) {
+  std::optional<Recipe> recipe;
+  if (!options.recipe.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(recipe, ParseRecipe(options.recipe));
+  } else if (options.quantization == "checkpoint" || (options.quantization.empty() && calibrated != nullptr)) {
+    if (calibrated == nullptr) {
+      return Refused("", "--quantization checkpoint: the checkpoint was not calibrated by ModelOpt; name a format");
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(recipe, CalibratedRecipe(*calibrated));
+  } else if (options.quantization.empty() || options.quantization == "none") {
+    if (!options.kv_cache.empty() && options.kv_cache != "none") {
+      return Refused("", "--kv-cache goes with quantized weights: give --quantization");
+    }
+    return std::nullopt;
+  } else if (const Format* const format = FindFormat(options.quantization)) {
+    recipe = RecipeOf(*format);
+  } else {
+    return Error(Reason::kInvalidArgument, fmt::format("--quantization: there is no '{}'", options.quantization));
+  }
+  SLIPWAY_RETURN_IF_ERROR(ApplyOptions(options, *recipe));
+  return recipe;
+}
+
+absl::Status QuantizePlan(const Recipe& recipe, const Ranges* ranges, std::int64_t layers, ExportPlan& plan) {
+  return Stage(recipe, ranges, layers, plan).Run();
+}
+
+}  // namespace slipway::engine

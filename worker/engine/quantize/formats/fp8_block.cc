@@ -1,0 +1,68 @@
+// FP8 E4M3, a scale a block of 128 x 128, as DeepSeek-V3 has them.
+#include <array>
+
+#include "worker/engine/quantize/formats/loaders.h"
+#include "worker/engine/quantize/formats/shapes.h"
+#include "worker/engine/quantize/formats/tables.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr Coding kCoding{
+    .element = Element::kE4M3, .sharing = Sharing::kSquare, .group = 128, .bound = 448, .scale_dtype = DType::kF32};
+
+constexpr std::array kNativeTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
+    // A factor, whatever its name says.
+    {.suffix = "weight_scale_inv", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerSquare},
+});
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerSquare},
+});
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerSquareInFour},
+});
+
+constexpr std::array kLayouts = std::to_array<Layout>({
+    {.form = ConfigForm::kNative,
+     .activations = Activations::kDynamic,
+     .coding = kCoding,
+     .tensors = kNativeTensors,
+     .algorithm = "fp8",
+     .input_bound = 448,
+     .loaders = kLoadsAll,
+     .expert_loaders = kLoadsAll},
+    {.form = ConfigForm::kCompressedTensors,
+     .activations = Activations::kDynamic,
+     .coding = kCoding,
+     .tensors = kCompressedTensors,
+     .algorithm = "float-quantized",
+     .input_bound = 448,
+     .loaders = kLoadsAll,
+     .expert_loaders = kLoadsVllmAndSglang},
+    // ModelOpt calls it weight-only; engines quantize inputs all the same.
+    {.form = ConfigForm::kModelOpt,
+     .activations = Activations::kDynamic,
+     .coding = kCoding,
+     .tensors = kModelOptTensors,
+     .algorithm = "fp8_pb_wo",
+     .input_bound = 448,
+     .loaders = kLoadsVllm | kLoadsTensorRtLlm,
+     .expert_loaders = 0},
+});
+
+}  // namespace
+
+constinit const Format kFp8Block{
+    .name = "fp8-block",
+    .summary = "FP8 E4M3, blocks of 128 x 128",
+    .layouts = kLayouts,
+    .bits = 8.002,
+    .column_multiple = 16,  // FP8 matrix products
+    .row_multiple = 16,
+    .error_bound = 0.028,
+};
+
+}  // namespace slipway::engine

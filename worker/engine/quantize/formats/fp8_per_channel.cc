@@ -1,0 +1,54 @@
+// FP8 E4M3, one scale a row; an input has one a token.
+#include <array>
+
+#include "worker/engine/quantize/formats/loaders.h"
+#include "worker/engine/quantize/formats/shapes.h"
+#include "worker/engine/quantize/formats/tables.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr Coding kCoding{.element = Element::kE4M3, .sharing = Sharing::kRow, .bound = 448, .scale_dtype = DType::kF32};
+
+constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerRow},
+});
+constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
+});
+
+constexpr std::array kLayouts = std::to_array<Layout>({
+    {.form = ConfigForm::kCompressedTensors,
+     .activations = Activations::kDynamic,
+     .coding = kCoding,
+     .tensors = kCompressedTensors,
+     .algorithm = "float-quantized",
+     .input_bound = 448,
+     .loaders = kLoadsAll,
+     .expert_loaders = kLoadsVllmAndSglang},
+    // vLLM refuses experts.
+    {.form = ConfigForm::kModelOpt,
+     .activations = Activations::kDynamic,
+     .coding = kCoding,
+     .tensors = kModelOptTensors,
+     .algorithm = "FP8_PER_CHANNEL_PER_TOKEN",
+     .input_bound = 448,
+     .loaders = kLoadsVllm | kLoadsTensorRtLlm,
+     .expert_loaders = 0},
+});
+
+}  // namespace
+
+constinit const Format kFp8PerChannel{
+    .name = "fp8-per-channel",
+    .summary = "FP8 E4M3, one scale a row",
+    .layouts = kLayouts,
+    .bits = 8,
+    .column_multiple = 16,  // FP8 matrix products
+    .row_multiple = 16,
+    .error_bound = 0.028,
+};
+
+}  // namespace slipway::engine

@@ -1,0 +1,32 @@
+// From the values of a quantized weight to the bytes of its outputs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/quantize/quantizer.h"
+
+namespace slipway::engine {
+
+// What quantizes: `tensor_scales` has one for each of ExportPlan::scale_groups, as TensorScale gives it.
+struct Quantization {
+  Quantizer* quantizer = nullptr;
+  std::span<const float> tensor_scales;
+};
+
+// Codes whole bands: `values` are those of `weight` from element `first` on, `output` is what `role` (kCodes or
+// kScales) makes of them; `statistics` gets one entry a row for codes. CHECKPOINT_CORRUPT for values that are not
+// finite; errors of the quantizer.
+absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Quantization& quantization,
+                       std::span<const std::byte> values, std::int64_t first, std::span<std::byte> output,
+                       std::vector<RowStatistics>& statistics);
+
+// Bytes [first, first + output.size()), whole elements of `dtype`, of an output for which no values are needed.
+void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dtype,
+                     std::span<const float> tensor_scales, std::int64_t first, std::span<std::byte> output);
+
+}  // namespace slipway::engine
