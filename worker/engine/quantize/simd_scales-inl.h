@@ -25,7 +25,7 @@ inline void RaiseLanes(const float* HWY_RESTRICT values, std::size_t width, std:
   const Floats f;
   const std::size_t lanes = hn::Lanes(f);
   const std::size_t end = RoundedUp(count, kBlockLanes);
-  for (std::size_t block = 0; block < end; block += width, lanes_of_blocks += kBlockLanes) {
+  for (std::size_t block = 0; block < count; block += width, lanes_of_blocks += kBlockLanes) {
     for (std::size_t lane = 0; lane < kBlockLanes; lane += lanes) {
       auto largest = hn::Load(f, lanes_of_blocks + lane);
       for (std::size_t i = block; i < std::min(block + width, end); i += kBlockLanes) {
