@@ -52,7 +52,7 @@ class RowEncoder {
     tiles.ForEach(row, [&](std::size_t column, std::size_t count, const float* values) HWY_ATTR {
       SpreadScales(scales + column / division_.columns, division_.columns, count, spread_);
       if (judged) {
-        kernels_.encode_and_judge(values, spread_, count, codes + column, squares_, value_squares_, statistics);
+        kernels_.encode_and_judge(values, spread_, count, codes + column, statistics);
       } else {
         kernels_.encode(values, spread_, count, codes + column);
       }
@@ -69,8 +69,6 @@ class RowEncoder {
   const Kernels kernels_;
   Strip strip_;
   alignas(64) float spread_[kTile];
-  alignas(64) float squares_[kTile];
-  alignas(64) float value_squares_[kTile];
 };
 
 bool QuantizeBand(const QuantizeJob& job) {

@@ -58,44 +58,40 @@ void SquareErrors(const float* HWY_RESTRICT values, const float* HWY_RESTRICT sc
   }
 }
 
-// EncodeTile that adds what it did to `row`; `squares` and `value_squares` are room for kTile numbers each. What lies
-// behind `count` is zero, and counts nothing.
+// EncodeTile that adds what it did to `row`. What lies behind `count` is zero, and counts nothing.
 template <class ElementKind>
 void EncodeAndJudgeTile(const float* HWY_RESTRICT values, const float* HWY_RESTRICT scales, std::size_t count,
-                        std::uint8_t* HWY_RESTRICT codes, float* HWY_RESTRICT squares,
-                        float* HWY_RESTRICT value_squares, RowStatistics& row) {
+                        std::uint8_t* HWY_RESTRICT codes, RowStatistics& row) {
   const Floats f;
-  const Integers integers;
   const hn::Rebind<std::uint8_t, Floats> bytes;
   const auto zero = hn::Zero(f);
   const auto largest = hn::Set(f, ElementKind::kLargest);
+  const std::size_t end = RoundedUp(count, kStep);
   auto amax = zero;
   auto largest_error = zero;
-  auto saturated = hn::Zero(integers);
-  auto zeros = hn::Zero(integers);
-  for (std::size_t i = 0; i < RoundedUp(count, kStep); i += hn::Lanes(f)) {
-    const auto value = hn::Load(f, values + i);
-    const auto scale = hn::Load(f, scales + i);
-    const auto ratio = hn::Div(value, scale);
-    const Rounded rounded = ElementKind::Round(ratio);
-    const auto error = hn::Sub(value, hn::Mul(rounded.element, scale));
-    hn::StoreU(hn::TruncateTo(bytes, rounded.code), bytes, codes + i);
-    hn::Store(hn::Mul(error, error), f, squares + i);
-    hn::Store(hn::Mul(value, value), f, value_squares + i);
-    amax = hn::Max(amax, hn::Abs(value));
-    largest_error = hn::Max(largest_error, hn::Abs(error));
-    // A mask is -1 where it holds.
-    saturated =
-        hn::Sub(saturated, hn::VecFromMask(integers, hn::RebindMask(integers, hn::Gt(hn::Abs(ratio), largest))));
-    const auto vanished = hn::And(hn::Eq(rounded.element, zero), hn::Ne(value, zero));
-    zeros = hn::Sub(zeros, hn::VecFromMask(integers, hn::RebindMask(integers, vanished)));
+  std::size_t saturated = 0;
+  std::size_t zeros = 0;
+  for (std::size_t chunk = 0; chunk < end; chunk += kChunk) {
+    TwoChunkSums sums;
+    for (std::size_t i = chunk; i < std::min(chunk + kChunk, end); i += hn::Lanes(f)) {
+      const auto value = hn::Load(f, values + i);
+      const auto scale = hn::Load(f, scales + i);
+      const auto ratio = hn::Div(value, scale);
+      const Rounded rounded = ElementKind::Round(ratio);
+      const auto error = hn::Sub(value, hn::Mul(rounded.element, scale));
+      hn::StoreU(hn::TruncateTo(bytes, rounded.code), bytes, codes + i);
+      sums.Add(hn::Mul(error, error), hn::Mul(value, value));
+      amax = hn::Max(amax, hn::Abs(value));
+      largest_error = hn::Max(largest_error, hn::Abs(error));
+      saturated += hn::CountTrue(f, hn::Gt(hn::Abs(ratio), largest));
+      zeros += hn::CountTrue(f, hn::And(hn::Eq(rounded.element, zero), hn::Ne(value, zero)));
+    }
+    sums.AddTo(row.squared_error, row.squared_value);
   }
-  row.squared_error = AddChunks(squares, count, row.squared_error);
-  row.squared_value = AddChunks(value_squares, count, row.squared_value);
   row.amax = std::max(row.amax, hn::GetLane(hn::MaxOfLanes(f, amax)));
   row.largest_error = std::max(row.largest_error, hn::GetLane(hn::MaxOfLanes(f, largest_error)));
-  row.saturated += hn::GetLane(hn::SumOfLanes(integers, saturated));
-  row.zeros += hn::GetLane(hn::SumOfLanes(integers, zeros));
+  row.saturated += static_cast<std::int64_t>(saturated);
+  row.zeros += static_cast<std::int64_t>(zeros);
 }
 
 }  // namespace slipway::engine::HWY_NAMESPACE
