@@ -98,6 +98,7 @@ absl::Status LocalService::StartWorker(int number) {
     }
   };
   pass_on("--memory-budget", options_.memory_budget);
+  pass_on("--gpu-memory-budget", options_.gpu_memory_budget);
   pass_on("--threads", options_.threads > 0 ? std::to_string(options_.threads) : "");
   pass_on("--device", options_.device == "cuda" ? "cuda:0" : options_.device);
   SLIPWAY_ASSIGN_OR_RETURN(

@@ -19,9 +19,10 @@ namespace slipway {
 struct LocalOptions {
   std::string artifacts;  // the directory that outputs are published in; exists
   int workers = 1;
-  int threads = 0;            // of each worker; 0: the worker's default
-  std::string memory_budget;  // of each worker, as given; empty: the worker's default
-  std::string device;         // "auto", "cpu", "cuda"; empty: the worker's default
+  int threads = 0;                // of each worker; 0: the worker's default
+  std::string memory_budget;      // of each worker, as given; empty: the worker's default
+  std::string gpu_memory_budget;  // the same
+  std::string device;             // "auto", "cpu", "cuda"; empty: the worker's default
 };
 
 // A worker that crashes is replaced so many times before the service counts as broken.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <fstream>
 #include <span>
 #include <string_view>
 
@@ -10,7 +11,9 @@
 
 #include "common/byte_size.h"
 #include "common/error.h"
+#include "common/recipe_text.h"
 #include "common/vocabulary.h"
+#include "worker/engine/device/device.h"
 
 namespace slipway {
 namespace {
@@ -27,17 +30,11 @@ struct LaterOption {
 };
 
 constexpr std::array kLaterOptions = std::to_array<LaterOption>({
-    {"--recipe", ValueKind::kText, "FILE.yaml", "", "Quantization rules by module name"},
-    {"--kv-cache", ValueKind::kText, "none|fp8|nvfp4", "none", "Format of the KV cache"},
-    {"--config-form", ValueKind::kText, "auto|modelopt|compressed-tensors|native", "auto",
-     "How config.json describes the quantization"},
     {"--calibration", ValueKind::kText, "PATH", "", "Tokens: a .bin/.idx prefix, .npy or .jsonl"},
     {"--calibration-samples", ValueKind::kCount, "N", "", "Number of calibration samples"},
     {"--calibration-length", ValueKind::kCount, "N", "", "Tokens of a calibration sample"},
-    {"--scale-search", ValueKind::kText, "amax|mse", "", "How weight scales are chosen"},
     {"--effective-bits", ValueKind::kNumber, "X", "", "Mean bits a weight of a mixed-precision search"},
     {"--propagate-quantized", ValueKind::kFlag, "", "", "Calibrate on the quantized outputs of earlier layers"},
-    {"--ranges", ValueKind::kText, "FILE.safetensors", "", "Supplied activation ranges"},
     {"--tensor-parallel", ValueKind::kCount, "N", "1", "Tensor parallelism of the target"},
     {"--pipeline-parallel", ValueKind::kCount, "N", "1", "Pipeline parallelism of the target"},
     {"--expert-parallel", ValueKind::kCount, "N", "1", "Expert parallelism of the target"},
@@ -52,17 +49,6 @@ const CLI::Validator& ByteSize() {
       },
       "SIZE", "byte size");
   return kValidator;
-}
-
-// The choices of a placeholder "a|b|c".
-std::vector<std::string> ChoicesOf(std::string_view placeholder) {
-  std::vector<std::string> choices;
-  while (!placeholder.empty()) {
-    const std::string_view choice = placeholder.substr(0, placeholder.find('|'));
-    choices.emplace_back(choice);
-    placeholder.remove_prefix(std::min(placeholder.size(), choice.size() + 1));
-  }
-  return choices;
 }
 
 void AddLaterOption(CLI::App& command, const LaterOption& later, std::vector<std::string>& given) {
@@ -82,15 +68,49 @@ void AddLaterOption(CLI::App& command, const LaterOption& later, std::vector<std
         }
       },
       std::string(later.help));
-  const bool chosen = later.placeholder.find('|') != std::string_view::npos;
-  option->type_name(chosen ? "WORD" : std::string(later.placeholder))->group("Not in this version yet");
+  option->type_name(std::string(later.placeholder))->group("Not in this version yet");
   if (later.kind == ValueKind::kCount) {
     option->check(CLI::TypeValidator<std::uint32_t>())->check(CLI::PositiveNumber)->type_name("N");
   } else if (later.kind == ValueKind::kNumber) {
     option->check(CLI::PositiveNumber)->type_name("X");
-  } else if (chosen) {
-    option->check(CLI::IsMember(ChoicesOf(later.placeholder)));
   }
+}
+
+// The text of --recipe's file: what is wrong with it is wrong usage.
+std::string ReadRecipe(const std::string& path) {
+  std::string text(kMaximumRecipeBytes + 1, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad()) {
+    throw CLI::ValidationError("--recipe", fmt::format("cannot read '{}'", path));
+  }
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (const absl::Status checked = CheckRecipeText(path, text); !checked.ok()) {
+    throw CLI::ValidationError("--recipe", std::string(checked.message()));
+  }
+  return text;
+}
+
+void AddQuantizationOptions(CLI::App& command, ExportFlags& flags) {
+  const auto add_word = [&command](const char* name, std::string& value, std::span<const Word> words,
+                                   const char* help) {
+    return command.add_option(name, value, help)->type_name("WORD")->check(CLI::IsMember(NamesOf(words)));
+  };
+  CLI::Option* const quantization = add_word("--quantization", flags.quantization, QuantizationFormats(),
+                                             "Format of the weights; `slipway formats` lists them")
+                                        ->type_name("FORMAT");
+  command
+      .add_option_function<std::string>(
+          "--recipe", [&flags](const std::string& path) { flags.recipe = ReadRecipe(path); },
+          "Quantization rules by module name, instead of --quantization")
+      ->type_name("FILE.yaml")
+      ->excludes(quantization);
+  add_word("--kv-cache", flags.kv_cache, KvCaches(), "Format of the KV cache (default: the recipe's, else none)");
+  add_word("--config-form", flags.config_form, ConfigForms(),
+           "How config.json describes the quantization (default: the recipe's, else auto)");
+  add_word("--scale-search", flags.scale_search, ScaleSearches(),
+           "How scales of weights are chosen (default: the recipe's, else amax)");
+  command.add_option("--ranges", flags.ranges, "Supplied activation ranges")->type_name("FILE.safetensors");
 }
 
 absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
@@ -145,9 +165,7 @@ void AddExportOptions(CLI::App& command, ExportFlags& flags) {
       ->take_all()
       ->allow_extra_args(false)
       ->check(CLI::IsMember(NamesOf(Targets())));
-  command.add_option("--quantization", flags.quantization, "Format of the weights; `slipway formats` lists them")
-      ->type_name("FORMAT")
-      ->check(CLI::IsMember(NamesOf(QuantizationFormats())));
+  AddQuantizationOptions(command, flags);
   command
       .add_option("--hf-config", flags.hf_config, "Take config.json, tokenizer and generation config along from here")
       ->type_name("DIR");
@@ -203,6 +221,16 @@ absl::Status CheckSupported(const ExportFlags& flags) {
   return Error(Reason::kOptionUnsupported, fmt::format("this version cannot do {} yet", flags.not_yet.front()));
 }
 
+absl::Status CheckDevice(const ResourceFlags& flags) {
+  const auto is_first_gpu = [](const engine::Device& device) { return device.name == "cuda:0"; };
+  if (flags.device != "cuda" || std::ranges::any_of(engine::UsableDevices(), is_first_gpu)) {
+    return absl::OkStatus();
+  }
+  return Error(Reason::kOptionUnsupported, engine::BuiltWithCuda()
+                                               ? "--device cuda: the CUDA driver shows no GPU here"
+                                               : "--device cuda: this program was built without CUDA");
+}
+
 absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local) {
   SLIPWAY_RETURN_IF_ERROR(CheckSupported(flags));
   v1::ExportSpec spec;
@@ -211,16 +239,22 @@ absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local
   spec.set_publish(flags.publish);
   spec.set_adapter(flags.adapter);
   spec.set_adapter_only(flags.adapter_only);
+  spec.set_ranges(flags.ranges);
   if (local) {
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_checkpoint(), AbsolutePath(flags.checkpoint));
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_hf_config(), AbsolutePath(flags.hf_config));
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_publish(), AbsolutePath(flags.publish));
     SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_adapter(), AbsolutePath(flags.adapter));
+    SLIPWAY_ASSIGN_OR_RETURN(*spec.mutable_ranges(), AbsolutePath(flags.ranges));
   }
   for (const std::string& target : flags.targets) {
     spec.add_targets(target);
   }
   spec.set_quantization(flags.quantization);
+  spec.set_recipe(flags.recipe);
+  spec.set_kv_cache(flags.kv_cache);
+  spec.set_config_form(flags.config_form);
+  spec.set_scale_search(flags.scale_search);
   spec.set_architecture(flags.architecture);
   if (flags.iteration) {
     spec.set_iteration(*flags.iteration);
@@ -242,9 +276,12 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const ExportFlags& flags) 
   if (!flags.targets.empty()) {
     options.targets = flags.targets;
   }
-  if (!flags.quantization.empty()) {
-    options.quantization = flags.quantization;
-  }
+  options.quantization = flags.quantization;
+  options.recipe = flags.recipe;
+  options.kv_cache = flags.kv_cache;
+  options.config_form = flags.config_form;
+  options.scale_search = flags.scale_search;
+  SLIPWAY_ASSIGN_OR_RETURN(options.ranges, AbsolutePath(flags.ranges));
   options.architecture = flags.architecture;
   options.iteration = flags.iteration;
   if (!flags.dtype.empty()) {

@@ -30,6 +30,11 @@ struct ExportFlags {
   std::string checkpoint;
   std::vector<std::string> targets;
   std::string quantization;
+  std::string recipe;  // the text of the file
+  std::string kv_cache;
+  std::string config_form;
+  std::string scale_search;
+  std::string ranges;
   std::string hf_config;
   std::string architecture;
   std::optional<std::int64_t> iteration;
@@ -67,6 +72,9 @@ void AddNameArgument(CLI::App& command, std::string& name);
 
 // OPTION_UNSUPPORTED naming the first option that this version cannot do yet.
 absl::Status CheckSupported(const ExportFlags& flags);
+
+// OPTION_UNSUPPORTED where the workers of local mode are to use a GPU that is not there.
+absl::Status CheckDevice(const ResourceFlags& flags);
 
 // With local paths made absolute where the workers share this process's working directory.
 absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local);

@@ -12,7 +12,7 @@ namespace slipway {
 namespace {
 
 constexpr std::string_view kNothing = "nothing";
-constexpr std::string_view kCalibration = "calibration tokens or ranges";
+constexpr std::string_view kRangesIfStatic = "nothing; ranges for static activations";
 constexpr std::string_view kCalibrationTokens = "calibration tokens";
 
 constexpr std::array kTargets = std::to_array<Word>({
@@ -23,22 +23,44 @@ constexpr std::array kTargets = std::to_array<Word>({
     {"sglang-sharded", "SGLang sharded state, one file a rank", "--tensor-parallel", "SGLang"},
 });
 
+// The worker's tables of formats say the same; a test holds the two together.
 constexpr std::array kQuantizationFormats = std::to_array<Word>({
     {"none", "as trained", kNothing, "all", true},
-    {"checkpoint", "as ModelOpt calibrated it during training", "a calibrated checkpoint", "as the format"},
-    {"fp8", "FP8 E4M3, one scale a tensor", kCalibration, "vLLM, SGLang, TensorRT-LLM"},
-    {"fp8-per-channel", "FP8 E4M3, one scale a row", kNothing, "vLLM"},
-    {"fp8-block", "FP8 E4M3, blocks of 128 x 128", kNothing, "vLLM, SGLang"},
-    {"int8", "INT8, one scale a row", kNothing, "vLLM, SGLang"},
-    {"int8-smoothquant", "INT8 with smoothed activations", kCalibrationTokens, "vLLM, TensorRT-LLM"},
-    {"int4", "INT4, groups of 128", kNothing, "vLLM, SGLang"},
-    {"int4-awq", "INT4 with activation-aware scales", kCalibrationTokens, "vLLM, SGLang, TensorRT-LLM"},
-    {"int4-gptq", "INT4 with second-order rounding", kCalibrationTokens, "vLLM, SGLang"},
-    {"w4a8-awq", "INT4 weights, FP8 activations", kCalibrationTokens, "TensorRT-LLM"},
-    {"nvfp4", "NVFP4, blocks of 16", kCalibration, "vLLM, SGLang, TensorRT-LLM"},
+    {"checkpoint", "as ModelOpt calibrated it during training", "a calibrated checkpoint", "as the format", true},
+    {"fp8", "FP8 E4M3, one scale a tensor", kRangesIfStatic, "vLLM, SGLang, TensorRT-LLM, transformers", true},
+    {"fp8-per-channel", "FP8 E4M3, one scale a row", kNothing, "vLLM, SGLang, TensorRT-LLM, transformers", true},
+    {"fp8-block", "FP8 E4M3, blocks of 128 x 128", kNothing, "vLLM, SGLang, TensorRT-LLM, transformers", true},
+    {"int8", "INT8, one scale a row", kRangesIfStatic, "vLLM, SGLang, TensorRT-LLM, transformers", true},
+    {"int8-smoothquant", "INT8 with smoothed activations", kCalibrationTokens,
+     "vLLM, SGLang, TensorRT-LLM, transformers"},
+    {"int4", "INT4, groups of 128", kNothing, "vLLM, SGLang, transformers", true},
+    {"int4-awq", "INT4 with activation-aware scales", kCalibrationTokens, "vLLM, SGLang, TensorRT-LLM, transformers"},
+    {"int4-gptq", "INT4 with second-order rounding", kCalibrationTokens, "vLLM, SGLang, transformers"},
+    {"w4a8-awq", "INT4 weights, FP8 activations", kCalibrationTokens, "vLLM, SGLang (experts), TensorRT-LLM"},
+    {"nvfp4", "NVFP4 E2M1, blocks of 16", kRangesIfStatic, "vLLM, SGLang, TensorRT-LLM, transformers", true},
     {"nvfp4-awq", "NVFP4 with activation-aware scales", kCalibrationTokens, "SGLang, TensorRT-LLM"},
-    {"mxfp4", "MXFP4, blocks of 32", kNothing, "vLLM"},
-    {"mxfp8", "MXFP8, blocks of 32", kNothing, "vLLM, SGLang"},
+    {"mxfp4", "MXFP4 E2M1, blocks of 32", kNothing, "vLLM, SGLang (experts), TensorRT-LLM, transformers", true},
+    {"mxfp8", "MXFP8 E4M3, blocks of 32", kNothing, "vLLM, SGLang, TensorRT-LLM, transformers", true},
+});
+
+constexpr std::array kKvCaches = std::to_array<Word>({
+    {"none", "as the engine is told when it starts", kNothing, "all", true},
+    {"fp8", "FP8 E4M3, one scale a layer for keys and one for values", kCalibration, "vLLM, SGLang, TensorRT-LLM",
+     true},
+    {"nvfp4", "NVFP4, blocks of 16", kCalibration, "vLLM, SGLang, TensorRT-LLM", true},
+});
+
+constexpr std::array kConfigForms = std::to_array<Word>({
+    {"auto", "the one that most consumers of the format load", kNothing, "as the form", true},
+    {"modelopt", "quant_method modelopt, and hf_quant_config.json beside config.json", kNothing,
+     "vLLM, SGLang, TensorRT-LLM", true},
+    {"compressed-tensors", "quant_method compressed-tensors", kNothing, "vLLM, SGLang, transformers", true},
+    {"native", "quant_method of the format itself: fp8, awq, gptq, mxfp4", kNothing, "as the format", true},
+});
+
+constexpr std::array kScaleSearches = std::to_array<Word>({
+    {"amax", "the largest value decides", kNothing, "all", true},
+    {"mse", "the least squared error of those near it", kNothing, "all", true},
 });
 
 }  // namespace
@@ -46,6 +68,12 @@ constexpr std::array kQuantizationFormats = std::to_array<Word>({
 std::span<const Word> Targets() { return kTargets; }
 
 std::span<const Word> QuantizationFormats() { return kQuantizationFormats; }
+
+std::span<const Word> KvCaches() { return kKvCaches; }
+
+std::span<const Word> ConfigForms() { return kConfigForms; }
+
+std::span<const Word> ScaleSearches() { return kScaleSearches; }
 
 std::vector<std::string> NamesOf(std::span<const Word> words) {
   std::vector<std::string> names;

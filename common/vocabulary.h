@@ -1,5 +1,5 @@
-// The words that name formats: what can be written, what can be quantized, and what is there yet. All three programs
-// know them from here.
+// The words that name formats: what can be written, what can be quantized and how, and what is there yet. All three
+// programs know them from here.
 #pragma once
 
 #include <span>
@@ -22,6 +22,9 @@ struct Word {
 // Static storage.
 std::span<const Word> Targets();
 std::span<const Word> QuantizationFormats();
+std::span<const Word> KvCaches();       // what engines keep keys and values in: --kv-cache
+std::span<const Word> ConfigForms();    // how config.json describes the quantization: --config-form
+std::span<const Word> ScaleSearches();  // how scales of weights are chosen: --scale-search
 
 std::vector<std::string> NamesOf(std::span<const Word> words);
 

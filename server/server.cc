@@ -22,7 +22,9 @@ constexpr int kFileThreads = 4;
 constexpr std::size_t kFileQueue = 256;
 constexpr std::size_t kJanitorQueue = 1 << 20;
 constexpr int kMaximumRequestBytes = 64 << 20;  // a plan of a very large model as JSON
-constexpr std::chrono::seconds kDrain{5};       // for calls in progress when the server stops
+// That plan too, and tasks for each slot of a worker with the longest recipe.
+constexpr int kMaximumAnswerBytes = 128 << 20;
+constexpr std::chrono::seconds kDrain{5};  // for calls in progress when the server stops
 
 constexpr int kKeepAliveMilliseconds = 30'000;
 constexpr int kMinimumPingMilliseconds = 10'000;
@@ -89,7 +91,7 @@ absl::Status Server::StartRpc() {
   int port = 0;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
   builder.SetMaxReceiveMessageSize(kMaximumRequestBytes);
-  builder.SetMaxSendMessageSize(kMaximumRequestBytes);
+  builder.SetMaxSendMessageSize(kMaximumAnswerBytes);
   SetKeepAlive(builder);
   for (grpc::Service* service : std::initializer_list<grpc::Service*>{
            export_service_.get(), worker_service_.get(), checkpoint_service_.get(), artifact_service_.get()}) {

@@ -15,7 +15,6 @@ namespace slipway::worker {
 namespace {
 
 constexpr std::string_view kDefaultTarget = "huggingface";
-constexpr std::string_view kNoQuantization = "none";
 
 struct DTypeOption {
   std::string_view name;
@@ -85,7 +84,7 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   if (options.targets.empty()) {
     options.targets.emplace_back(kDefaultTarget);
   }
-  options.quantization = spec.quantization().empty() ? std::string(kNoQuantization) : spec.quantization();
+  options.quantization = spec.quantization();
   options.hf_config = spec.hf_config();
   options.architecture = spec.architecture();
   if (spec.has_iteration()) {
@@ -99,6 +98,11 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   options.allow_custom_code = spec.allow_custom_code();
   options.adapter = spec.adapter();
   options.adapter_only = spec.adapter_only();
+  options.recipe = spec.recipe();
+  options.kv_cache = spec.kv_cache();
+  options.config_form = spec.config_form();
+  options.scale_search = spec.scale_search();
+  options.ranges = spec.ranges();
   return options;
 }
 

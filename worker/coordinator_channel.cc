@@ -17,6 +17,7 @@ using std::chrono::seconds;
 constexpr milliseconds kKeepaliveInterval = seconds(30);
 constexpr milliseconds kKeepaliveTimeout = seconds(10);
 constexpr milliseconds kMaximumReconnectBackoff = seconds(1);
+constexpr int kMaximumMessageBytes = 128 << 20;  // tasks for every slot, each with its export's recipe
 
 int Milliseconds(milliseconds duration) { return static_cast<int>(duration.count()); }
 
@@ -31,6 +32,7 @@ std::shared_ptr<grpc::Channel> OpenCoordinatorChannel(const std::string& address
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, Milliseconds(kMaximumReconnectBackoff));
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);     // the agent retries
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // for web browsing, not for this
+  arguments.SetMaxReceiveMessageSize(kMaximumMessageBytes);
   auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   channel->GetState(/*try_to_connect=*/true);
   return channel;

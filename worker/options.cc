@@ -7,12 +7,15 @@
 #include <iostream>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <CLI/CLI.hpp>
 
 #include "common/byte_size.h"
 #include "common/error.h"
+#include "worker/engine/device/device.h"
 #include "worker/yaml_config.h"
 
 namespace slipway::worker {
@@ -40,9 +43,22 @@ std::string CheckBudget(const std::string& value) {
   return *bytes > 0 ? "" : "a memory budget must be more than nothing";
 }
 
-// Empty if `value` is a device of this build.
+// Empty if `value` is a device of this process.
 std::string CheckDevice(const std::string& value) {
-  return value == "auto" || value == "cpu" ? "" : fmt::format("device '{}' is not supported; use auto or cpu", value);
+  if (value == "auto" || value == "cpu") {
+    return "";
+  }
+  std::vector<std::string> usable = {"auto"};
+  if (value.starts_with("cuda:")) {  // asking takes a driver's start
+    for (const engine::Device& device : engine::UsableDevices()) {
+      usable.push_back(device.name);
+    }
+  } else {
+    usable.insert(usable.end(), {"cpu", "cuda:N"});
+  }
+  return std::ranges::find(usable, value) != usable.end()
+             ? ""
+             : fmt::format("there is no device '{}' here; there are {}", value, fmt::join(usable, ", "));
 }
 
 }  // namespace
@@ -51,6 +67,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   ParsedOptions parsed;
   WorkerOptions& options = parsed.options;
   std::string memory_budget = "8GiB";
+  std::string gpu_memory_budget;
   int threads = HardwareThreads();
   std::string durability = "disk";
   int slots = 0;
@@ -67,6 +84,9 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   app.add_option("--memory-budget", memory_budget, "For everything that is held of checkpoints, such as 8GiB")
       ->check(CheckBudget)
       ->capture_default_str();
+  app.add_option("--gpu-memory-budget", gpu_memory_budget,
+                 "For everything that is held on the GPU (default: half of its free memory)")
+      ->check(CheckBudget);
   app.add_option("--threads", threads, "Of the engine")->check(CLI::Range(1, kMaximumThreads))->capture_default_str();
   app.add_option("--slots", slots, "Tasks at once (default: half the threads)")->check(CLI::Range(1, kMaximumSlots));
   app.add_option("--drain-timeout", drain_seconds, "Seconds for running tasks after SIGTERM")
@@ -91,6 +111,9 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
     options.name = DefaultName();
   }
   options.memory_budget = ParseByteSize(memory_budget).value();
+  if (!gpu_memory_budget.empty()) {
+    options.gpu_memory_budget = ParseByteSize(gpu_memory_budget).value();
+  }
   options.durability = durability == "disk" ? Durability::kDurable : Durability::kPageCache;
   options.threads = threads;
   options.slots = slots > 0 ? slots : std::clamp(threads / 2, 1, kMaximumSlots);

@@ -18,8 +18,10 @@ struct WorkerOptions {
   std::string name;    // unique in the service; default: host name and process id
   std::string device = "auto";
   std::int64_t memory_budget = 0;  // bytes
-  int threads = 1;                 // of the engine
-  int slots = 1;                   // tasks at once
+  // Bytes; absent: half of what is free on the device when it is first used, which nobody waits for at the start.
+  std::optional<std::int64_t> gpu_memory_budget;
+  int threads = 1;  // of the engine
+  int slots = 1;    // tasks at once
   std::chrono::seconds drain_timeout{60};
   std::string log_level = "info";
   std::string log_format = "text";

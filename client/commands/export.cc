@@ -55,21 +55,21 @@ absl::StatusOr<v1::CreateExportRequest> MakeRequest(const ExportCommand& command
 
 absl::Status ExportLocally(const ExportCommand& command, const Console& console, const std::stop_token& stop) {
   const auto begin = SteadyClock::now();
-  if (command.resources.device == "cuda") {
-    return Error(Reason::kOptionUnsupported, "this version cannot do --device cuda yet");
-  }
+  SLIPWAY_RETURN_IF_ERROR(CheckDevice(command.resources));
   if (!command.flags.publish.empty()) {
     return Error(Reason::kInvalidArgument, "--publish needs --server: local mode writes to OUTPUT");
   }
   SLIPWAY_ASSIGN_OR_RETURN(v1::CreateExportRequest request, MakeRequest(command, /*local=*/true));
   SLIPWAY_ASSIGN_OR_RETURN(const OutputPlace place, OutputPlace::Prepare(command.output, command.flags.overwrite));
   request.mutable_spec()->set_publish(place.path());
-  SLIPWAY_ASSIGN_OR_RETURN(const auto service, LocalService::Start({.artifacts = place.parent(),
-                                                                    .workers = command.resources.workers,
-                                                                    .threads = command.resources.threads,
-                                                                    .memory_budget = command.resources.memory_budget,
-                                                                    .device = command.resources.device},
-                                                                   stop));
+  SLIPWAY_ASSIGN_OR_RETURN(const auto service,
+                           LocalService::Start({.artifacts = place.parent(),
+                                                .workers = command.resources.workers,
+                                                .threads = command.resources.threads,
+                                                .memory_budget = command.resources.memory_budget,
+                                                .gpu_memory_budget = command.resources.gpu_memory_budget,
+                                                .device = command.resources.device},
+                                               stop));
   // Stops on an interrupt, and when the private service breaks.
   std::stop_source ended;
   const std::stop_callback on_interrupt(stop, [&ended] { ended.request_stop(); });

@@ -4,42 +4,18 @@
 #include <string>
 #include <string_view>
 
+#include "common/utf8.h"
+
 namespace slipway {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
-// Length of the UTF-8 sequence at the start of `text`, or 0 if there is none. Strict where protobuf is: no overlong
-// forms, no surrogates, nothing past U+10FFFF.
-std::size_t SequenceLength(std::string_view text) {
-  const auto byte = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) {
-    return 1;
-  }
-  const std::size_t length = first >= 0xC2 && first <= 0xDF   ? 2
-                             : first >= 0xE0 && first <= 0xEF ? 3
-                             : first >= 0xF0 && first <= 0xF4 ? 4
-                                                              : 0;
-  if (length == 0 || text.size() < length) {
-    return 0;
-  }
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0U) != 0x80U) {
-      return 0;
-    }
-  }
-  const unsigned char second = byte(1);
-  const bool out_of_range = (first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
-                            (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F);
-  return out_of_range ? 0 : length;
-}
-
 // `text` as valid UTF-8 of at most `maximum` bytes.
 std::string Wireable(std::string_view text, std::size_t maximum) {
   std::string result;
   while (!text.empty()) {
-    const std::size_t length = SequenceLength(text);
+    const std::size_t length = Utf8SequenceLength(text);
     const std::string_view piece = length == 0 ? kReplacement : text.substr(0, length);
     if (result.size() + piece.size() > maximum) {
       break;

@@ -99,16 +99,20 @@ grpc::ServerUnaryReactor* ExportServiceImpl::ListExports(grpc::CallbackServerCon
     return call.get();
   }
   const std::size_t page = query->limit - 1;
-  coordinator_.List(
-      *query, [call, response, page, filter = request->filter()](const absl::StatusOr<std::vector<ExportView>>& views) {
-        for (std::size_t i = 0; views.ok() && i < std::min(page, views->size()); ++i) {
-          *response->add_exports() = ToMessage((*views)[i]);
-        }
-        if (views.ok() && views->size() > page) {
-          response->set_next_page_token(MakePageToken((*views)[page - 1].record.order, filter));
-        }
-        call->End(views.status());
-      });
+  coordinator_.List(*query, [call, response, page,
+                             filter = request->filter()](const absl::StatusOr<std::vector<ExportView>>& views) {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; views.ok() && i < std::min(page, views->size()); ++i) {
+      v1::Export& listed = *response->add_exports();
+      listed = ToMessage((*views)[i]);
+      listed.mutable_spec()->clear_recipe();
+      bytes += (*views)[i].record.spec.size();
+    }
+    if (views.ok() && (views->size() > page || bytes > kMaximumListBytes)) {
+      response->set_next_page_token(MakePageToken((*views)[std::min(page, views->size()) - 1].record.order, filter));
+    }
+    call->End(views.status());
+  });
   return call.get();
 }
 

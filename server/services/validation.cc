@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -10,6 +11,7 @@
 
 #include "common/digest.h"
 #include "common/error.h"
+#include "common/recipe_text.h"
 #include "common/vocabulary.h"
 
 namespace slipway::server {
@@ -60,6 +62,23 @@ void CheckText(Violations& violations, const char* field, const std::string& val
                      fmt::format("{} must have at most {} bytes and no NUL.", field, kMaximumText));
 }
 
+void CheckQuantization(Violations& violations, const v1::ExportSpec& spec) {
+  const auto check_word = [&violations](std::span<const Word> words, const char* field, const std::string& chosen) {
+    if (!chosen.empty()) {
+      violations.Add(CheckWord(words, field, chosen));
+    }
+  };
+  check_word(QuantizationFormats(), "spec.quantization", spec.quantization());
+  check_word(KvCaches(), "spec.kv_cache", spec.kv_cache());
+  check_word(ConfigForms(), "spec.config_form", spec.config_form());
+  check_word(ScaleSearches(), "spec.scale_search", spec.scale_search());
+  if (!spec.recipe().empty()) {
+    violations.Add(CheckRecipeText("spec.recipe", spec.recipe()));
+    violations.Require(spec.quantization().empty(), Reason::kInvalidArgument,
+                       "spec.recipe does not go with spec.quantization.");
+  }
+}
+
 void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
   for (const std::string& target : spec.targets()) {
     violations.Add(CheckWord(Targets(), "spec.targets", target));
@@ -67,9 +86,7 @@ void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
   const std::set<std::string> distinct(spec.targets().begin(), spec.targets().end());
   violations.Require(static_cast<int>(distinct.size()) == spec.targets_size(), Reason::kInvalidArgument,
                      "spec.targets has repetitions.");
-  if (!spec.quantization().empty()) {
-    violations.Add(CheckWord(QuantizationFormats(), "spec.quantization", spec.quantization()));
-  }
+  CheckQuantization(violations, spec);
   violations.Require(IsOneOf(spec.dtype(), kDtypes), Reason::kInvalidArgument,
                      "spec.dtype must be bf16, fp16, fp32 or empty.");
   violations.Require(IsOneOf(spec.digest(), kDigests), Reason::kInvalidArgument,
@@ -99,6 +116,9 @@ absl::StatusOr<NewExport> ValidateCreate(const v1::CreateExportRequest& request,
   violations.Add(CheckCheckpointPath(spec.checkpoint(), "spec.checkpoint", roots));
   if (!spec.adapter().empty()) {
     violations.Add(CheckCheckpointPath(spec.adapter(), "spec.adapter", roots));
+  }
+  if (!spec.ranges().empty()) {
+    violations.Add(CheckCheckpointPath(spec.ranges(), "spec.ranges", roots));
   }
   CheckOptions(violations, spec);
   violations.Require(request.request_id().size() <= kMaximumRequestId, Reason::kInvalidArgument,

@@ -120,8 +120,10 @@ class SqliteStore final : public Store {
         query.bind(":checkpoint", *list.checkpoint);
       }
       std::vector<ExportRecord> page;
-      while (query.executeStep()) {
+      std::size_t bytes = 0;
+      while (bytes <= kMaximumListBytes && query.executeStep()) {
         page.push_back(ReadExport(query));
+        bytes += page.back().spec.size();
       }
       return page;
     });

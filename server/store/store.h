@@ -13,12 +13,15 @@
 
 namespace slipway::server {
 
+// A page has no further export once the specs on it are longer than this together: each may have a recipe in it.
+inline constexpr std::size_t kMaximumListBytes = std::size_t{16} << 20;
+
 // A page of exports, newest first.
 struct ListQuery {
   std::optional<std::int64_t> before_order = {};  // only exports older than this one
   std::optional<ExportState> state = {};
   std::optional<std::string> checkpoint = {};
-  std::size_t limit = 50;
+  std::size_t limit = 50;  // fewer where kMaximumListBytes ends the page
 };
 
 // Used by one thread at a time. Errors are STORE_FAILED; after an error of Commit nothing of that commit is stored.

@@ -46,7 +46,7 @@ TEST(CommandLine, EveryOptionOfTheDesignParses) {
       {"--target", "huggingface"},
       {"--target", "tensorrt-llm", "--target", "vllm-sharded", "--target", "sglang-sharded"},
       {"--quantization", "nvfp4-awq"},
-      {"--recipe", "r.yaml"},
+      {"--recipe", SLIPWAY_TEST_DATA "/README.md"},  // a text
       {"--kv-cache", "fp8"},
       {"--config-form", "compressed-tensors"},
       {"--calibration", "tokens.npy", "--calibration-samples", "8", "--calibration-length", "512"},
@@ -120,6 +120,11 @@ TEST(CommandLine, MissingAndMalformedValuesAreWrongUsage) {
            {"export", "c", "o", "--workers", "many"},
            {"export", "c", "o", "--memory-budget", "8XB"},
            {"export", "c", "o", "--quantization", "fp9"},
+           {"export", "c", "o", "--kv-cache", "int8"},
+           {"export", "c", "o", "--config-form", "gguf"},
+           {"export", "c", "o", "--scale-search", "best"},
+           {"export", "c", "o", "--device", "cuda:0"},
+           {"export", "c", "o", "--gpu-memory-budget", "0"},
            {"export", "c", "o", "--dtype", "int3"},
            {"export", "c", "o", "--digest", "md5"},
            {"export", "c", "o", "--iteration", "-1"},
@@ -133,9 +138,9 @@ TEST(CommandLine, MissingAndMalformedValuesAreWrongUsage) {
 }
 
 TEST(CommandLine, OptionsOfLaterVersionsAreRefusedAsUnsupported) {
-  const Outcome run = RunWords({"plan", "checkpoint", "--kv-cache", "fp8"});
+  const Outcome run = RunWords({"plan", "checkpoint", "--calibration", "tokens.npy"});
   EXPECT_EQ(run.status, ExitStatus::kRefused);
-  EXPECT_THAT(run.err, StartsWith("slipway: OPTION_UNSUPPORTED: this version cannot do --kv-cache fp8 yet"));
+  EXPECT_THAT(run.err, StartsWith("slipway: OPTION_UNSUPPORTED: this version cannot do --calibration tokens.npy yet"));
   EXPECT_EQ(RunWords({"verify", "a", "--against", "c"}).status, ExitStatus::kRefused);
 }
 
@@ -204,7 +209,8 @@ TEST(Completions, CoverEveryCommandAndOption) {
   const auto app = MakeApplication(line);
   for (const std::string shell : {"bash", "zsh", "fish"}) {
     const std::string script = RenderCompletions(*app, shell);
-    for (const std::string word : {"export", "submit", "download", "inspect", "memory-budget", "architecture"}) {
+    for (const std::string word : {"export", "submit", "download", "inspect", "memory-budget", "architecture", "recipe",
+                                   "kv-cache", "config-form", "scale-search", "ranges"}) {
       EXPECT_THAT(script, HasSubstr(word)) << shell;
     }
   }

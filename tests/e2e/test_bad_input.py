@@ -118,7 +118,8 @@ class Outputs(unittest.TestCase):
 class Usage(unittest.TestCase):
     def test_wrong_usage_is_2_and_says_so(self):
         for arguments in ([], ["export"], ["export", "a"], ["frobnicate"], ["export", "a", "b", "--digest", "crc"],
-                          ["export", "a", "b", "--max-shard-size", "-5"], ["export", "a", "b", "--no-such-option"]):
+                          ["export", "a", "b", "--max-shard-size", "-5"], ["export", "a", "b", "--no-such-option"],
+                          ["export", "a", "b", "--recipe", "/nonexistent"], ["export", "a", "b", "--kv-cache", "int8"]):
             with self.subTest(arguments):
                 self.assertEqual(2, slipway(*arguments).returncode)
 
@@ -129,7 +130,7 @@ class Usage(unittest.TestCase):
 
     def test_formats_of_later_steps_are_refused_as_unsupported(self):
         with Scratch() as scratch:
-            for options in (["--quantization", "fp8"], ["--target", "tensorrt-llm"]):
+            for options in (["--quantization", "int4-awq"], ["--target", "tensorrt-llm"]):
                 with self.subTest(options):
                     result = slipway("export", CHECKPOINTS / FIXTURE, scratch / "out", *options)
                     self.assertEqual((REFUSED, "OPTION_UNSUPPORTED"), (result.returncode, reason_of(result)),

@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -114,7 +115,7 @@ TEST_F(ExportServiceTest, AllViolationsOfARequestComeAtOnce) {
 
 TEST_F(ExportServiceTest, WhatThisVersionCannotWriteIsUnsupportedNotMalformed) {
   v1::CreateExportRequest request = Request();
-  request.mutable_spec()->set_quantization("nvfp4");
+  request.mutable_spec()->set_quantization("nvfp4-awq");
   EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kOptionUnsupported);
   request = Request();
   request.mutable_spec()->add_targets("tensorrt-llm");
@@ -129,6 +130,84 @@ TEST_F(ExportServiceTest, WordsThatNameNothingAndRepetitionsAreMalformed) {
   request.mutable_spec()->add_targets("huggingface");
   request.mutable_spec()->add_targets("huggingface");
   EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kInvalidArgument);
+}
+
+TEST_F(ExportServiceTest, QuantizationOptionsOfNonsenseAreRefusedByTheirField) {
+  struct Case {
+    const char* field;
+    std::function<void(v1::ExportSpec&)> change;
+  };
+  for (const Case& refused : std::vector<Case>{
+           {"spec.kv_cache", [](v1::ExportSpec& spec) { spec.set_kv_cache("int8"); }},
+           {"spec.config_form", [](v1::ExportSpec& spec) { spec.set_config_form("gguf"); }},
+           {"spec.scale_search", [](v1::ExportSpec& spec) { spec.set_scale_search("best"); }},
+           {"spec.recipe", [](v1::ExportSpec& spec) { spec.set_recipe(std::string(1048577, '#')); }},
+           {"spec.recipe", [](v1::ExportSpec& spec) { spec.set_recipe(std::string("a\0b", 3)); }},
+           {"spec.ranges", [](v1::ExportSpec& spec) { spec.set_ranges("relative"); }},
+           {"spec.recipe does not go with",
+            [](v1::ExportSpec& spec) {
+              spec.set_recipe("rules: []");
+              spec.set_quantization("none");
+            }},
+       }) {
+    v1::CreateExportRequest request = Request();
+    refused.change(*request.mutable_spec());
+    const absl::Status status = CreateStatus(request);
+    EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << refused.field;
+    EXPECT_TRUE(status.message().starts_with(refused.field)) << status;
+  }
+}
+
+TEST_F(ExportServiceTest, ARecipeReachesEveryTaskAlsoAfterARestartAndListsLeaveItOut) {
+  v1::CreateExportRequest request = Request();
+  request.mutable_spec()->set_recipe("rules: [{modules: ['*'], format: fp8}]\n" + std::string(1000000, '#'));
+  request.mutable_spec()->set_kv_cache("none");
+  request.mutable_spec()->set_config_form("auto");
+  request.mutable_spec()->set_scale_search("amax");
+  request.mutable_spec()->set_ranges("/ranges.safetensors");
+  const v1::Export created = Create(request);
+  RestartServer();
+  const std::string expected = request.spec().SerializeAsString();
+  std::atomic<int> tasks{0};
+  std::atomic<int> alike{0};
+  const FakeWorker worker(channel_, "w", [&](const v1::Assignment& assignment, v1::TaskReport& report) {
+    ++tasks;
+    alike += assignment.spec().SerializeAsString() == expected ? 1 : 0;
+    FakeWorker::Succeed(assignment, report);
+  });
+  WatchToTheEnd(created.name());
+  EXPECT_EQ(tasks, 4);
+  EXPECT_EQ(alike, 4);
+  EXPECT_EQ(Get(created.name()).spec().SerializeAsString(), expected);
+  v1::ListExportsResponse page;
+  ASSERT_TRUE(List({}, page).ok());
+  ASSERT_THAT(page.exports(), SizeIs(1));
+  EXPECT_THAT(page.exports(0).spec().recipe(), IsEmpty());
+  EXPECT_EQ(page.exports(0).spec().ranges(), "/ranges.safetensors");
+}
+
+TEST_F(ExportServiceTest, LongRecipesMakePagesShorterAndNoneIsLost) {
+  v1::CreateExportRequest request = Request();
+  request.mutable_spec()->set_recipe(std::string(1000000, '#'));
+  std::set<std::string> expected;
+  for (int i = 0; i < 20; ++i) {
+    expected.insert(Create(request).name());
+  }
+  std::set<std::string> seen;
+  int pages = 0;
+  v1::ListExportsRequest list;
+  list.set_page_size(1000);
+  do {
+    v1::ListExportsResponse page;
+    ASSERT_TRUE(List(list, page).ok());
+    for (const v1::Export& item : page.exports()) {
+      seen.insert(item.name());
+    }
+    list.set_page_token(page.next_page_token());
+    ++pages;
+  } while (!list.page_token().empty());
+  EXPECT_EQ(seen, expected);
+  EXPECT_EQ(pages, 2) << "16 MiB of specs a page";
 }
 
 TEST_F(ExportServiceTest, PublishingOutsideOfTheRootsIsRefused) {

@@ -20,7 +20,7 @@ TEST(ToExportOptions, WhatIsNotSaidGetsTheContractsDefaults) {
   const engine::ExportOptions options = ToExportOptions(Spec()).value();
   EXPECT_EQ(options.checkpoint, "/checkpoint");
   EXPECT_EQ(options.targets, std::vector<std::string>{"huggingface"});
-  EXPECT_EQ(options.quantization, "none");
+  EXPECT_EQ(options.quantization, "");
   EXPECT_EQ(options.digest, DigestAlgorithm::kSha256);
   EXPECT_EQ(options.maximum_shard_bytes, 5'000'000'000);
   EXPECT_FALSE(options.iteration);
@@ -41,6 +41,11 @@ TEST(ToExportOptions, EveryFieldReachesTheEngine) {
   spec.set_allow_custom_code(true);
   spec.set_adapter("/adapter");
   spec.set_adapter_only(true);
+  spec.set_recipe("rules: []");
+  spec.set_kv_cache("fp8");
+  spec.set_config_form("modelopt");
+  spec.set_scale_search("mse");
+  spec.set_ranges("/ranges.safetensors");
   const engine::ExportOptions options = ToExportOptions(spec).value();
   EXPECT_EQ(options.hf_config, "/hf");
   EXPECT_EQ(options.architecture, "MistralForCausalLM");
@@ -51,6 +56,11 @@ TEST(ToExportOptions, EveryFieldReachesTheEngine) {
   EXPECT_TRUE(options.allow_custom_code);
   EXPECT_EQ(options.adapter, "/adapter");
   EXPECT_TRUE(options.adapter_only);
+  EXPECT_EQ(options.recipe, "rules: []");
+  EXPECT_EQ(options.kv_cache, "fp8");
+  EXPECT_EQ(options.config_form, "modelopt");
+  EXPECT_EQ(options.scale_search, "mse");
+  EXPECT_EQ(options.ranges, "/ranges.safetensors");
 }
 
 TEST(ToExportOptions, WhatCannotBeDoneIsRefusedByTheNameOfItsField) {

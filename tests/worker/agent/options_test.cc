@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include "worker/engine/device/device.h"
+
 namespace slipway::worker {
 namespace {
 
@@ -51,13 +53,28 @@ TEST(WorkerOptions, SlotsDefaultToHalfTheThreads) {
 TEST(WorkerOptions, ValuesThatMakeNoSenseAreWrongUsage) {
   EXPECT_EQ(Parse({"--server", "s", "--memory-budget", "much"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--memory-budget", "0"}).exit, ExitStatus::kUsage);
+  EXPECT_EQ(Parse({"--server", "s", "--gpu-memory-budget", "0"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--threads", "0"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--slots", "-1"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--device", "tpu"}).exit, ExitStatus::kUsage);
+  EXPECT_EQ(Parse({"--server", "s", "--device", "cuda:4096"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--durability", "perhaps"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--server", "s", "--no-such-flag"}).exit, ExitStatus::kUsage);
   EXPECT_EQ(Parse({"--help"}).exit, ExitStatus::kDone);
   EXPECT_EQ(Parse({"--version"}).exit, ExitStatus::kDone);
+}
+
+TEST(WorkerOptions, TheGpusBudgetIsTheDevicesAffairUnlessGiven) {
+  EXPECT_EQ(Parse({"--server", "s"}).options.gpu_memory_budget, std::nullopt);
+  EXPECT_EQ(Parse({"--server", "s", "--gpu-memory-budget", "40GiB"}).options.gpu_memory_budget, std::int64_t{40} << 30);
+}
+
+TEST(WorkerOptions, TheDevicesOfThisMachineAreTakenAndNoOthers) {
+  for (const engine::Device& device : engine::UsableDevices()) {
+    EXPECT_EQ(Parse({"--server", "s", "--device", device.name.c_str()}).options.device, device.name);
+  }
+  const bool has_gpu = engine::UsableDevices().size() > 1;
+  EXPECT_EQ(Parse({"--server", "s", "--device", "cuda:0"}).exit.has_value(), !has_gpu);
 }
 
 TEST(WorkerOptions, WorkIsDurableUnlessToldOtherwise) {

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/utf8.h"
 
 namespace slipway::engine {
 namespace {
@@ -25,29 +26,6 @@ constexpr std::size_t kMaximumTextBytes = 32 << 20;
 constexpr std::size_t kMaximumBigIntegerBytes = 64;
 
 constexpr std::array kCommonKeys = std::to_array<std::string_view>({"args", "checkpoint_version", "iteration"});
-
-// Length of the UTF-8 sequence at the front of `text`, 0 if there is none that is valid.
-std::size_t Utf8Length(std::string_view text) {
-  const auto byte = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) {
-    return 1;
-  }
-  const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < length) {
-    return 0;
-  }
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) {
-      return 0;
-    }
-  }
-  const unsigned char second = byte(1);
-  const bool overlong = (lead == 0xE0 && second < 0xA0) || (lead == 0xF0 && second < 0x90);
-  const bool surrogate = lead == 0xED && second >= 0xA0;
-  const bool too_large = lead == 0xF4 && second >= 0x90;
-  return overlong || surrogate || too_large ? 0 : length;
-}
 
 // Little-endian two's complement as "0x1f" or "-0x1f"; decimal digits (protocol 0) as they are.
 std::string SpellBigInteger(std::string_view bytes) {
@@ -232,7 +210,7 @@ std::string ValidUtf8(std::string_view text) {
   std::string valid;
   valid.reserve(text.size());
   while (!text.empty()) {
-    const std::size_t length = Utf8Length(text);
+    const std::size_t length = Utf8SequenceLength(text);
     if (length == 0) {
       valid += '?';
       text.remove_prefix(1);

@@ -1,6 +1,10 @@
 #include "worker/engine/checkpoint/canonical.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <string_view>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,6 +13,7 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/checkpoint/canonical_name.h"
+#include "worker/engine/checkpoint/stored_names.h"
 
 namespace slipway::engine {
 namespace {
@@ -27,9 +32,20 @@ std::string TensorOf(const Checkpoint& checkpoint, std::int32_t stored) {
   return checkpoint.tensors[static_cast<std::size_t>(stored)].name;
 }
 
+enum class Subject { kWeights, kQuantizers };
+
+// Grouped experts have one input quantizer, of a name that in a weight's would stack them.
+void ShareAmongExperts(std::string_view stored, CanonicalName& name) {
+  const auto quantizer = ParseQuantizerTensorName(stored);
+  if (quantizer && name.expert.repeated && !name.expert.index && quantizer->quantizer == "input_quantizer") {
+    name.expert.repeated = false;
+    name.middle.pop_back();  // the dot before the number
+  }
+}
+
 class Canonicalizer {
  public:
-  explicit Canonicalizer(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  Canonicalizer(const Checkpoint& checkpoint, Subject subject) : checkpoint_(checkpoint), subject_(subject) {}
 
   absl::StatusOr<std::map<std::string, CanonicalTensor>> Run() {
     for (std::size_t i = 0; i < checkpoint_.tensors.size(); ++i) {
@@ -47,7 +63,11 @@ class Canonicalizer {
 
   absl::Status Add(std::int32_t index) {
     const StoredTensor& stored = checkpoint_.tensors[static_cast<std::size_t>(index)];
-    SLIPWAY_ASSIGN_OR_RETURN(const CanonicalName name, ParseStoredName(stored.name));
+    if (ParseQuantizerTensorName(stored.name).has_value() != (subject_ == Subject::kQuantizers)) {
+      return absl::OkStatus();
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(CanonicalName name, ParseStoredName(stored.name));
+    ShareAmongExperts(stored.name, name);
     std::size_t axis = 0;
     SLIPWAY_ASSIGN_OR_RETURN(const Range layers, RangeOf(name.layer, stored, "layer", kMaximumLayers, axis));
     SLIPWAY_ASSIGN_OR_RETURN(const Range experts, RangeOf(name.expert, stored, "expert", kMaximumExperts, axis));
@@ -176,6 +196,7 @@ class Canonicalizer {
   }
 
   const Checkpoint& checkpoint_;
+  const Subject subject_;
   std::map<std::string, CanonicalTensor> tensors_;
   std::map<std::string, Partial> partials_;  // ordered, so that the same error comes first every time
   std::size_t total_ = 0;
@@ -184,7 +205,43 @@ class Canonicalizer {
 }  // namespace
 
 absl::StatusOr<std::map<std::string, CanonicalTensor>> Canonicalize(const Checkpoint& checkpoint) {
-  return Canonicalizer(checkpoint).Run();
+  return Canonicalizer(checkpoint, Subject::kWeights).Run();
+}
+
+absl::StatusOr<std::map<std::string, CanonicalTensor>> CanonicalizeQuantizers(const Checkpoint& checkpoint) {
+  return Canonicalizer(checkpoint, Subject::kQuantizers).Run();
+}
+
+absl::StatusOr<std::string> ModuleOfState(std::string_view stored) {
+  constexpr std::string_view kState = "._extra_state";
+  constexpr std::string_view kShard = "/shard_";
+  const std::size_t end = stored.find(kState);
+  if (end == std::string_view::npos) {
+    return Error(Reason::kInternal, "is no module's state", {.tensor = std::string(stored)});
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(const CanonicalName name, ParseStoredName(stored.substr(0, end)));
+  std::string_view indices = stored.substr(end + kState.size());
+  indices.remove_prefix(indices.starts_with(kShard) ? kShard.size() : indices.size());
+  indices = indices.substr(0, indices.find('_'));
+  absl::Status status;
+  const auto take = [&](const Repetition& repetition) -> std::int64_t {
+    if (!repetition.repeated || repetition.index) {
+      return repetition.index.value_or(0);
+    }
+    std::int64_t number = 0;
+    const auto [rest, error] = std::from_chars(indices.data(), indices.data() + indices.size(), number);
+    if (error != std::errc() || number < 0) {
+      status = Error(Reason::kCheckpointCorrupt, "the name of a module's state does not say of which layer it is",
+                     {.tensor = std::string(stored)});
+    }
+    indices.remove_prefix(static_cast<std::size_t>(rest - indices.data()));
+    indices.remove_prefix(indices.starts_with('.') ? 1 : 0);
+    return number;
+  };
+  const std::int64_t layer = take(name.layer);
+  const std::int64_t expert = take(name.expert);
+  SLIPWAY_RETURN_IF_ERROR(status);
+  return Spell(name, layer, expert);
 }
 
 }  // namespace slipway::engine

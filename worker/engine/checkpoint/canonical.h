@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,7 +38,17 @@ struct CanonicalTensor {
   std::vector<CanonicalPart> parts;  // concatenated along axis 0 (one, except gate and up, split Mamba and GDN keys)
 };
 
-// Canonical names to tensors. TENSOR_DUPLICATED where two stored names mean one weight.
+// Canonical names to tensors. Those of ModelOpt's quantizers are no weights and left aside. TENSOR_DUPLICATED where two
+// stored names mean one weight.
 absl::StatusOr<std::map<std::string, CanonicalTensor>> Canonicalize(const Checkpoint& checkpoint);
+
+// What Canonicalize leaves aside, by the canonical names of the quantizers' modules:
+// "decoder.layers.<i>.self_attention.linear_qkv.weight_quantizer._amax". What all experts share has no expert's number:
+// "decoder.layers.<i>.mlp.experts.linear_fc1.input_quantizer._amax". Errors as Canonicalize.
+absl::StatusOr<std::map<std::string, CanonicalTensor>> CanonicalizeQuantizers(const Checkpoint& checkpoint);
+
+// The canonical name of the module whose state a stored entry "<module>._extra_state/shard_<indices>_<counts>" is.
+// Indices are of the layer and the expert where the module's name stacks them. CHECKPOINT_CORRUPT where there are none.
+absl::StatusOr<std::string> ModuleOfState(std::string_view stored);
 
 }  // namespace slipway::engine

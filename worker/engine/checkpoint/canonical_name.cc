@@ -82,6 +82,7 @@ struct Split {
 constexpr auto kSplits = std::to_array<Split>({
     {".weight", {"_w", "_v"}},  // gate, up
     {".bias", {"_w", "_v"}},
+    {"weight_quantizer._amax", {"_w", "_v"}},  // of ModelOpt
     {"mixer.in_proj.weight", {".z", ".x", ".B", ".C", ".dt"}},
     {"mixer.conv1d.weight", {".x", ".B", ".C"}},
     {"mixer.conv1d.bias", {".x", ".B", ".C"}},

@@ -60,6 +60,15 @@ struct ParallelLayout {  // 0: unknown
   std::int64_t tensor = 0, pipeline = 0, virtual_pipeline = 0, expert = 0, expert_tensor = 0, context = 0, data = 0;
 };
 
+// What ModelOpt keeps of a module's quantizers beside tensors (quantizer_state.h): a torch.save archive at [position,
+// position + length) of a file. Not looked at yet.
+struct ModuleState {
+  std::string name;  // as the checkpoint spells it: "decoder.layers.0.mlp.linear_fc1._extra_state/shard_0_1"
+  std::int32_t file = 0;
+  std::int64_t position = 0;
+  std::int64_t length = 0;
+};
+
 struct CheckpointFile {
   std::string name;  // relative to the iteration's directory
   FileIdentity identity;
@@ -86,7 +95,9 @@ struct Checkpoint {
   // Empty in other formats.
   std::string hf_config;
   std::vector<CheckpointFile> files;
-  std::vector<StoredTensor> tensors;  // sorted by name; behind them an adapter's, see adapter.h
+  // Sorted by name; behind them an adapter's, see adapter.h. Those of ModelOpt's quantizers are among them.
+  std::vector<StoredTensor> tensors;
+  std::vector<ModuleState> module_states;  // sorted by name; of checkpoints with ModelOpt's quantizers only
   std::vector<IgnoredEntries> ignored;
   std::shared_ptr<const SourceDirectory> directory;  // the iteration's directory (sidecar files)
   std::shared_ptr<const SourceDirectory> root;       // where the tracker file is; the same as `directory` without one

@@ -13,6 +13,7 @@
 #include "common/error.h"
 #include "worker/engine/checkpoint/ignored_tally.h"
 #include "worker/engine/checkpoint/legacy_names.h"
+#include "worker/engine/checkpoint/stored_names.h"
 #include "worker/engine/checkpoint/torch_archive.h"
 
 namespace slipway::engine {
@@ -90,6 +91,10 @@ class RankReader {
   }
 
   absl::Status ReadEntry(const std::string& path, PickleValue value, int depth) {
+    if (const auto quantizer = ParseQuantizerTensorName(path)) {
+      ignored_.Add(kQuantizerState, path, std::nullopt);
+      return AddWhere(CheckNotNeeded(*quantizer), {.file = rank_.name});
+    }
     if (const auto reason = ReasonToIgnore(path)) {
       ignored_.Add(*reason, path, std::nullopt);
       return absl::OkStatus();

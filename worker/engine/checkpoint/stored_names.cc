@@ -1,6 +1,12 @@
 #include "worker/engine/checkpoint/stored_names.h"
 
 #include <array>
+#include <cstddef>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "common/error.h"
 
 namespace slipway::engine {
 namespace {
@@ -16,7 +22,6 @@ constexpr std::array kIgnoredNames = std::to_array<IgnoredName>({
     {"rng_state", true, "random number generator state"},
     {"rerun_state_machine", true, "rerun state"},
     {"._extra_state", false, "extra state of Transformer Engine"},
-    {"_quantizer.", false, "ModelOpt quantizer state"},
     {"rotary_pos_emb.inv_freq", false, "rotary frequencies, which follow from the configuration"},
     {".router.local_tokens_per_expert", false, "counts of tokens, which training keeps"},
 });
@@ -31,6 +36,36 @@ std::string_view ReasonToIgnoreName(std::string_view name) {
     }
   }
   return {};
+}
+
+std::optional<QuantizerTensorName> ParseQuantizerTensorName(std::string_view name) {
+  constexpr std::string_view kQuantizer = "_quantizer";
+  const std::size_t last = name.rfind('.');
+  if (last == std::string_view::npos || !name.substr(last + 1).starts_with('_')) {
+    return std::nullopt;
+  }
+  std::string_view path = name.substr(0, last);
+  const std::size_t digits = path.find_last_not_of("0123456789") + 1;
+  if (digits > 0 && digits < path.size() && path[digits - 1] == '.') {
+    path = path.substr(0, digits - 1);
+  }
+  const std::size_t module = path.rfind('.');
+  if (module == std::string_view::npos || !path.ends_with(kQuantizer)) {
+    return std::nullopt;
+  }
+  return QuantizerTensorName{.module = name.substr(0, module),
+                             .quantizer = name.substr(module + 1, last - module - 1),
+                             .buffer = name.substr(last + 1)};
+}
+
+absl::Status CheckNotNeeded(const QuantizerTensorName& name) {
+  return name.buffer.starts_with("_amax") || name.buffer == "_global_amax"
+             ? absl::OkStatus()
+             : Error(Reason::kCheckpointUnsupported,
+                     fmt::format("ModelOpt changed the weight of {}: {} of such a checkpoint is read in the torch_dist "
+                                 "format only. Save it as torch_dist, or export the weights from before calibration",
+                                 name.module, name.buffer),
+                     {.tensor = std::string(name.module).append(".weight")});
 }
 
 std::string_view WithoutWrappers(std::string_view name) {

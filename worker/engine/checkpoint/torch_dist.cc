@@ -24,6 +24,8 @@ namespace {
 
 constexpr std::string_view kCommonState = "common_state/";
 constexpr std::string_view kMegatronFsdp = "model.module.";
+constexpr std::string_view kExtraState = "._extra_state";
+constexpr std::string_view kModelOptDirectory = "modelopt_state";
 
 // What surrounds the tensors.
 enum class Surroundings {
@@ -42,6 +44,7 @@ class TorchDistReader {
   absl::Status ReadIndex();
   absl::Status ReadEntry(const DistEntry& entry);
   absl::Status ReadTensor(const DistEntry& entry);
+  absl::Status ReadModuleState(const DistEntry& entry);
   absl::Status ReadCommonEntry(const DistEntry& entry, CommonForm form);
   absl::Status ReadCommonFile();
   void Ignore(const DistEntry& entry, std::string_view reason);
@@ -59,6 +62,7 @@ class TorchDistReader {
   CommonState common_;
   bool common_in_file_ = false;
   bool is_megatron_fsdp_ = false;
+  bool has_quantizers_ = false;
 };
 
 absl::StatusOr<std::int32_t> TorchDistReader::FileOf(const DistLocation& location) {
@@ -126,6 +130,20 @@ absl::Status TorchDistReader::ReadTensor(const DistEntry& entry) {
   return absl::OkStatus();
 }
 
+absl::Status TorchDistReader::ReadModuleState(const DistEntry& entry) {
+  const absl::StatusOr<std::vector<DistBlock>> blocks = index_->Blocks(entry);
+  const absl::StatusOr<Piece> piece =
+      blocks.ok() && !blocks->empty() ? PieceOf(blocks->front(), 1) : absl::StatusOr<Piece>(blocks.status());
+  if (piece.ok()) {  // otherwise as if it were not there: it is needed only where nothing else says the same
+    checkpoint_.module_states.push_back({.name = std::string(WithoutWrappers(entry.name)),
+                                         .file = piece->file,
+                                         .position = piece->position,
+                                         .length = piece->length});
+  }
+  Ignore(entry, kQuantizerState);
+  return absl::OkStatus();
+}
+
 absl::Status TorchDistReader::ReadCommonFile() {
   if (surroundings_ != Surroundings::kMegatron || !checkpoint_.directory->Exists("common.pt")) {
     return absl::OkStatus();
@@ -159,6 +177,9 @@ absl::Status TorchDistReader::ReadEntry(const DistEntry& entry) {
   }
   if (surroundings_ == Surroundings::kFlat && !entry.is_tensor && IsCommonKey(entry.name)) {
     return ReadCommonEntry(entry, CommonForm::kValue);
+  }
+  if (has_quantizers_ && !entry.is_tensor && entry.name.find(kExtraState) != std::string_view::npos) {
+    return ReadModuleState(entry);
   }
   std::string_view reason = ReasonToIgnoreName(entry.name);
   if (reason.empty() && !entry.is_tensor) {
@@ -223,6 +244,10 @@ std::string_view TorchDistReader::Writer() const {
 absl::Status TorchDistReader::Read() {
   SLIPWAY_RETURN_IF_ERROR(ReadIndex());
   SLIPWAY_RETURN_IF_ERROR(ReadCommonFile());
+  has_quantizers_ = std::ranges::any_of(index_->entries(), [](const DistEntry& entry) {
+    return entry.is_tensor && ParseQuantizerTensorName(entry.name).has_value();
+  });
+  has_quantizers_ = has_quantizers_ || checkpoint_.directory->Exists(std::string(kModelOptDirectory));
   const std::string index_file = fmt::format("{}/.metadata", checkpoint_.directory->path());
   for (const DistEntry& entry : index_->entries()) {
     if (const absl::Status status = ReadEntry(entry); !status.ok()) {
@@ -230,8 +255,9 @@ absl::Status TorchDistReader::Read() {
     }
   }
   SLIPWAY_RETURN_IF_ERROR(SortTensors());
-  if (checkpoint_.directory->Exists("modelopt_state")) {
-    ignored_.Add("ModelOpt quantizer state", "modelopt_state/", std::nullopt);
+  std::ranges::sort(checkpoint_.module_states, {}, &ModuleState::name);
+  if (checkpoint_.directory->Exists(std::string(kModelOptDirectory))) {
+    ignored_.Add(kQuantizerState, fmt::format("{}/", kModelOptDirectory), std::nullopt);
   }
   if (surroundings_ == Surroundings::kFlat) {
     SLIPWAY_RETURN_IF_ERROR(FinishFlat());

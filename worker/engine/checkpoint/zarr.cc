@@ -91,6 +91,10 @@ class ZarrReader {
       ignored_.Add(reason, name, std::nullopt);
       return absl::OkStatus();
     }
+    if (const auto quantizer = ParseQuantizerTensorName(name)) {
+      ignored_.Add(kQuantizerState, name, std::nullopt);
+      return CheckNotNeeded(*quantizer);
+    }
     SLIPWAY_ASSIGN_OR_RETURN(const auto directory, checkpoint_.directory->OpenDirectory(name));
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, directory->List());
     if (std::ranges::count(entries, ".zarray", &DirectoryEntry::name) != 0) {

@@ -1,13 +1,42 @@
 #include "worker/engine/plan/export_options.h"
 
 #include <algorithm>
+#include <span>
+#include <string>
 
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/recipe_text.h"
 #include "common/vocabulary.h"
 
 namespace slipway::engine {
+namespace {
+
+absl::Status CheckQuantization(const ExportOptions& options) {
+  if (!options.recipe.empty()) {
+    if (!options.quantization.empty() && options.quantization != "none") {
+      return Error(Reason::kInvalidArgument, "--recipe does not go with --quantization, which is short for a recipe");
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckRecipeText("--recipe", options.recipe));
+  }
+  struct Choice {
+    std::span<const Word> words;
+    const char* option;
+    const std::string& chosen;
+  };
+  for (const auto& [words, option, chosen] :
+       {Choice{QuantizationFormats(), "--quantization", options.quantization},
+        Choice{KvCaches(), "--kv-cache", options.kv_cache}, Choice{ConfigForms(), "--config-form", options.config_form},
+        Choice{ScaleSearches(), "--scale-search", options.scale_search}}) {
+    if (!chosen.empty()) {
+      SLIPWAY_RETURN_IF_ERROR(CheckWord(words, option, chosen));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status CheckOptions(const ExportOptions& options) {
   // Smaller files help nobody and make millions of them.
@@ -24,9 +53,7 @@ absl::Status CheckOptions(const ExportOptions& options) {
       return Error(Reason::kInvalidArgument, fmt::format("--target {} is given twice", target));
     }
   }
-  if (!options.quantization.empty()) {
-    SLIPWAY_RETURN_IF_ERROR(CheckWord(QuantizationFormats(), "--quantization", options.quantization));
-  }
+  SLIPWAY_RETURN_IF_ERROR(CheckQuantization(options));
   if (options.dtype && *options.dtype != DType::kBF16 && *options.dtype != DType::kF16 &&
       *options.dtype != DType::kF32) {
     return Error(Reason::kInvalidArgument, "--dtype is one of bf16, fp16, fp32");
@@ -38,6 +65,11 @@ absl::Status CheckOptions(const ExportOptions& options) {
   if (options.adapter_only && options.adapter.empty()) {
     return Error(Reason::kInvalidArgument,
                  "--adapter-only exports the adapter that --adapter names, but none is given");
+  }
+  if (options.adapter_only &&
+      (!options.recipe.empty() || !(options.quantization.empty() || options.quantization == "none"))) {
+    return Error(Reason::kOptionUnsupported,
+                 "--adapter-only leaves an adapter unquantized: leave out --quantization and --recipe");
   }
   return absl::OkStatus();
 }

@@ -25,11 +25,6 @@ struct ExportOptions {
   std::string checkpoint;
   std::vector<std::string> targets = {"huggingface"};
   std::string quantization = "none";  // a format's name; empty: what the checkpoint was calibrated for
-  std::string recipe;                 // the text of a recipe, instead of a format
-  std::string kv_cache;               // fp8, nvfp4; none or empty: as the recipe says
-  std::string config_form;            // modelopt, compressed-tensors, native; auto or empty: as the recipe says
-  std::string scale_search;           // mse; amax or empty: as the recipe says
-  std::string ranges;                 // path of a safetensors file, or empty
   std::string hf_config;
   std::string architecture;
   std::optional<std::int64_t> iteration;
@@ -39,6 +34,12 @@ struct ExportOptions {
   bool allow_custom_code = false;
   std::string adapter;        // a LoRA adapter's checkpoint, or empty
   bool adapter_only = false;  // exported alone instead of merged
+  // The words below are of common/vocabulary.h; empty: what the recipe says, else the first of the list.
+  std::string recipe;        // a recipe's text instead of `quantization`, or empty
+  std::string kv_cache;      // KvCaches()
+  std::string config_form;   // ConfigForms()
+  std::string scale_search;  // ScaleSearches()
+  std::string ranges;        // a safetensors file of activation ranges, or empty
 };
 
 // Element-wise work on the way, applied in FP32 in this order: add one (norms stored minus 1), then round to the

@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/checkpoint/checkpoint.h"
+#include "worker/engine/checkpoint/stored_names.h"
 #include "worker/engine/model/architecture.h"
 #include "worker/engine/model/identify.h"
 #include "worker/engine/model/model.h"
@@ -54,7 +55,12 @@ void DescribeTensors(const Checkpoint& checkpoint, ordered_json& description) {
   std::int64_t bytes = 0;
   std::int64_t parameters = 0;
   std::size_t pieces = 0;
+  std::size_t weights = 0;
   for (const StoredTensor& tensor : checkpoint.tensors) {
+    if (ParseQuantizerTensorName(tensor.name)) {
+      continue;
+    }
+    ++weights;
     pieces += tensor.pieces.size();
     ++dtypes[InfoOf(tensor.dtype).safetensors_name];
     bytes = CheckedAdd(bytes, Bytes(tensor)).value_or(bytes);
@@ -65,7 +71,7 @@ void DescribeTensors(const Checkpoint& checkpoint, ordered_json& description) {
   for (const auto& [name, count] : dtypes) {
     description["dtypes"][std::string(name)] = count;
   }
-  description["tensor_count"] = checkpoint.tensors.size();
+  description["tensor_count"] = weights;
   description["piece_count"] = pieces;
   description["weight_bytes"] = bytes;
 }

@@ -235,7 +235,7 @@ absl::StatusOr<std::vector<LinearWeight>> LinearWeightsOf(const ExportPlan& plan
   return std::vector<LinearWeight>{std::move(weight)};
 }
 
-std::optional<std::int64_t> LayerOf(std::string_view module) {
+std::optional<std::int64_t> LayerOfModule(std::string_view module) {
   for (const std::string_view holder : {"layers.", "h.", "blocks.", "block."}) {
     for (std::size_t at = module.find(holder); at != std::string_view::npos; at = module.find(holder, at + 1)) {
       if (at > 0 && module[at - 1] != '.') {

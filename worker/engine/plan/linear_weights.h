@@ -34,7 +34,7 @@ absl::StatusOr<std::vector<LinearWeight>> LinearWeightsOf(const ExportPlan& plan
                                                           bool packed);
 
 // "model.layers.7.mlp.gate_proj" -> 7: the first number behind "layers", "h", "blocks" or "block".
-std::optional<std::int64_t> LayerOf(std::string_view module);
+std::optional<std::int64_t> LayerOfModule(std::string_view module);
 
 // Modules that engines compute as one: the name that fused siblings have in common, "model.layers.0.mlp.gate+up";
 // a module that is fused with none has its own name.

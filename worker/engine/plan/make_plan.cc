@@ -15,6 +15,7 @@
 #include "worker/engine/checkpoint/adapter.h"
 #include "worker/engine/plan/adapter.h"
 #include "worker/engine/plan/adapter_builder.h"
+#include "worker/engine/plan/checkpoint_ranges.h"
 #include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/identity_builder.h"
 #include "worker/engine/plan/linear_weights.h"
@@ -122,7 +123,7 @@ void Report(const PlanProgress& progress) {
 std::int64_t LayersOf(const ExportPlan& plan) {
   std::int64_t layers = 0;
   for (const OutputTensor& tensor : plan.tensors) {
-    layers = std::max(layers, LayerOf(tensor.name).value_or(-1) + 1);
+    layers = std::max(layers, LayerOfModule(tensor.name).value_or(-1) + 1);
   }
   return layers;
 }
@@ -203,6 +204,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   }
   plan->tensors = std::move(built.tensors);
   plan->unused = std::move(built.unused);
+  SLIPWAY_RETURN_IF_ERROR(CheckNotScaled(*plan->checkpoint));
+  AddUnusedQuantizers(*plan);
   Report(progress);
   SLIPWAY_RETURN_IF_ERROR(CheckTensors(*plan, model));
   Report(progress);

@@ -13,6 +13,7 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/model/rule_instances.h"
+#include "worker/engine/plan/compressed_weights.h"
 #include "worker/engine/plan/transforms.h"
 #include "worker/engine/transform/low_rank_update.h"
 
@@ -56,6 +57,7 @@ class Builder {
       : checkpoint_(checkpoint), tensors_(tensors), model_(model), dtype_(dtype), adapter_(adapter) {}
 
   absl::StatusOr<BuiltTensors> Build() {
+    SLIPWAY_ASSIGN_OR_RETURN(compressed_, CompressedWeights::Of(checkpoint_, tensors_));
     for (const RuleInstance& instance : InstancesOf(*model_.architecture, model_.configuration)) {
       SLIPWAY_RETURN_IF_ERROR(IsStacked(*instance.rule) ? ApplyStacked(instance) : Apply(instance));
     }
@@ -153,11 +155,15 @@ class Builder {
                       model_.configuration.query_groups, model_.configuration.head_dimension),
           {.tensor = source.name});
     }
+    if (source.dtype == DType::kF8E4M3) {
+      return compressed_.ScaleOf(source, checkpoint_).status();
+    }
     if (!IsFloatingPoint(source.dtype)) {
-      return Error(
-          Reason::kCheckpointUnsupported,
-          fmt::format("is stored as {}; quantized checkpoints are not read yet", InfoOf(source.dtype).safetensors_name),
-          {.tensor = source.name});
+      return Error(Reason::kCheckpointUnsupported,
+                   fmt::format("is stored as {}; of quantized weights those are read that ModelOpt compressed to FP8 "
+                               "under one scale. Export the checkpoint from before mtq.compress",
+                               InfoOf(source.dtype).safetensors_name),
+                   {.tensor = source.name});
     }
     return absl::OkStatus();
   }
@@ -184,7 +190,22 @@ class Builder {
       return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = source.name});
     }
     output.bytes = *bytes;
+    SLIPWAY_RETURN_IF_ERROR(source.dtype == DType::kF8E4M3 ? AddScale(rule, source, output) : absl::OkStatus());
     built_.tensors.push_back(std::move(output));
+    return absl::OkStatus();
+  }
+
+  // The whole matrix is one block under the compressed weight's scale.
+  absl::Status AddScale(const TensorRule& rule, const CanonicalTensor& source, OutputTensor& output) const {
+    if (IsStacked(rule) || rule.axes != Axes::kAsStored || output.shape.size() != 2 || output.transform.add_one) {
+      return Error(Reason::kCheckpointUnsupported,
+                   fmt::format("is compressed to FP8, but {} stacks or permutes it: export the checkpoint from before "
+                               "mtq.compress",
+                               model_.architecture->name),
+                   {.tensor = source.name});
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(SourceRegion scale, compressed_.ScaleOf(source, checkpoint_));
+    output.scales = BlockScales{.region = std::move(scale), .rows = output.shape[0], .columns = output.shape[1]};
     return absl::OkStatus();
   }
 
@@ -274,6 +295,7 @@ class Builder {
   const Model& model_;
   const DType dtype_;
   const Adapter* const adapter_;  // or null
+  CompressedWeights compressed_;
   BuiltTensors built_;
   Offenders missing_;
   std::unordered_set<const CanonicalTensor*> used_;

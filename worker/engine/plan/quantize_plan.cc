@@ -62,7 +62,7 @@ class Stage {
       if (!module) {
         continue;
       }
-      const RecipeRule* const rule = RuleFor(recipe_, *module, LayerOf(*module), layers_);
+      const RecipeRule* const rule = RuleFor(recipe_, *module, LayerOfModule(*module), layers_);
       const bool quantized = rule != nullptr && rule->format != nullptr && IsFloatingPoint(plan_.tensors[i].dtype);
       candidates_.push_back({.tensor = i, .module = *module, .rule = quantized ? rule : nullptr});
       has_experts_ = has_experts_ || module->find(".experts") != std::string::npos;
@@ -336,18 +336,36 @@ absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
   return recipe;
 }
 
-// What the words of options add to a recipe, or say instead of one.
+// Without a recipe nothing is passed over that says how to quantize.
+absl::Status CheckNothingIsAsked(const ExportOptions& options) {
+  const auto asks = [](const std::string& word, std::string_view neutral) { return !word.empty() && word != neutral; };
+  const char* const option = asks(options.kv_cache, "none")       ? "--kv-cache"
+                             : asks(options.config_form, "auto")  ? "--config-form"
+                             : asks(options.scale_search, "amax") ? "--scale-search"
+                             : asks(options.ranges, "")           ? "--ranges"
+                                                                  : nullptr;
+  return option == nullptr
+             ? absl::OkStatus()
+             : Refused("", fmt::format("{} goes with quantized weights: give --quantization or --recipe", option));
+}
+
+// What the words of options say instead of the recipe.
 absl::Status ApplyOptions(const ExportOptions& options, Recipe& recipe) {
-  if (options.kv_cache == "fp8" || options.kv_cache == "nvfp4") {
-    recipe.kv_cache = options.kv_cache == "fp8" ? KvCache::kFp8 : KvCache::kNvfp4;
+  if (!options.kv_cache.empty()) {
+    recipe.kv_cache = options.kv_cache == "fp8"     ? KvCache::kFp8
+                      : options.kv_cache == "nvfp4" ? KvCache::kNvfp4
+                                                    : KvCache::kNone;
+  }
+  if (!options.config_form.empty()) {
+    recipe.form.reset();  // auto, unless one of these
   }
   for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors, ConfigForm::kNative}) {
     if (options.config_form == NameOf(form)) {
       recipe.form = form;
     }
   }
-  if (options.scale_search == "mse") {
-    recipe.search = ScaleSearch::kSquaredError;
+  if (!options.scale_search.empty()) {
+    recipe.search = options.scale_search == "mse" ? ScaleSearch::kSquaredError : ScaleSearch::kAmax;
   }
   return absl::OkStatus();
 }
@@ -364,9 +382,7 @@ absl::StatusOr<std::optional<Recipe>> RecipeFor(const ExportOptions& options, co
     }
     SLIPWAY_ASSIGN_OR_RETURN(recipe, CalibratedRecipe(*calibrated));
   } else if (options.quantization.empty() || options.quantization == "none") {
-    if (!options.kv_cache.empty() && options.kv_cache != "none") {
-      return Refused("", "--kv-cache goes with quantized weights: give --quantization");
-    }
+    SLIPWAY_RETURN_IF_ERROR(CheckNothingIsAsked(options));
     return std::nullopt;
   } else if (const Format* const format = FindFormat(options.quantization)) {
     recipe = RecipeOf(*format);

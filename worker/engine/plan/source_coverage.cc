@@ -152,9 +152,16 @@ absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkp
                      {.tensor = output.name});
 }
 
+// One value for the whole matrix, in a tensor of any rank.
+bool IsOneScale(const BlockScales& scales) { return CheckedVolume(scales.region.sizes) == 1; }
+
 // A matrix has one scale a block.
 absl::Status CheckScalesOf(const OutputTensor& output) {
   const BlockScales& scales = *output.scales;
+  if (IsOneScale(scales) && output.shape.size() == 2 && scales.rows >= output.shape[0] &&
+      scales.columns >= output.shape[1]) {
+    return absl::OkStatus();
+  }
   bool fits = output.shape.size() == 2 && scales.region.sizes.size() == 2;
   for (std::size_t axis = 0; fits && axis < 2; ++axis) {
     const std::int64_t block = axis == 0 ? scales.rows : scales.columns;
@@ -225,7 +232,7 @@ absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan
       SLIPWAY_RETURN_IF_ERROR(CheckUpdateOf(output, *plan.checkpoint));
     }
     if (output.scales) {
-      SLIPWAY_RETURN_IF_ERROR(add(output.scales->region, output.name));
+      SLIPWAY_RETURN_IF_ERROR(add(output.scales->region, output.name, /*shared=*/IsOneScale(*output.scales)));
       SLIPWAY_RETURN_IF_ERROR(CheckScalesOf(output));
     }
     SLIPWAY_RETURN_IF_ERROR(CheckRegionsOf(output, *plan.checkpoint));

@@ -43,7 +43,7 @@ enum class ScaleRule : std::uint8_t {
   kAmax,               // amax / bound, rounded to scale_dtype
   kPowerOfTwo,         // E8M0: 2^ceil(log2(amax / bound)), so that nothing saturates; at least 2^-127
   kPowerOfTwoRounded,  // E8M0: 2^(floor(log2(r(amax))) - floor(log2(bound))), r rounds mantissas from 1.75 on up
-  kTwoLevel,           // E4M3: (amax / bound) / tensor_scale, within [2^-9, 448] (ModelOpt)
+  kTwoLevel,           // E4M3: amax / (bound * tensor_scale), within [2^-9, 448] (ModelOpt)
   // E4M3: (amax / bound) * tensor_scale, within [2^-9, 448], with tensor_scale the reciprocal of kTwoLevel's; a block
   // of zeros has 0.125. value / (scale / tensor_scale) (compressed-tensors)
   kTwoLevelReciprocal,

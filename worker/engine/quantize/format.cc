@@ -26,6 +26,8 @@ constexpr std::array kFormats = std::to_array<const Format*>({
     &kMxfp8,
 });
 
+constexpr int kConsumers = 4;  // kLoads*
+
 constexpr std::array<std::string_view, 3> kFormNames = {"modelopt", "compressed-tensors", "native"};
 constexpr std::array<std::string_view, 3> kActivationNames = {"none", "dynamic", "static"};
 
@@ -164,17 +166,20 @@ std::string WhyNoLayout(const Format& format, const LayoutWish& wish) {
 }
 
 std::optional<ConfigForm> ChooseForm(std::span<const Format* const> formats, const LayoutWish& wish) {
+  LayoutWish here = wish;
+  here.form.reset();
+  if (std::ranges::all_of(formats, [&](const Format* format) { return format == formats.front(); })) {
+    const Layout* const layout = formats.empty() ? nullptr : ChooseLayout(*formats.front(), here);
+    return layout == nullptr ? std::nullopt : std::optional(layout->form);
+  }
   std::optional<ConfigForm> best;
   int most = -1;
-  for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors, ConfigForm::kNative}) {
-    LayoutWish here = wish;
+  for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors}) {
     here.form = form;
-    const bool mixes = std::ranges::any_of(formats, [&](const Format* other) { return other != formats.front(); });
-    int fewest = form == ConfigForm::kNative && mixes ? -1 : 8;
+    int fewest = kConsumers;
     for (const Format* format : formats) {
-      const Layout* layout = ChooseLayout(*format, here);
-      const bool taken = layout != nullptr && !layout->stacked_experts;
-      fewest = std::min(fewest, taken ? Consumers(*layout, wish.has_experts) : -1);
+      const Layout* const layout = ChooseLayout(*format, here);
+      fewest = std::min(fewest, layout == nullptr ? -1 : Consumers(*layout, wish.has_experts));
     }
     if (fewest > most) {
       best = form;

@@ -46,19 +46,22 @@ struct Recipe {
   std::vector<RecipeRule> rules;
 };
 
-// Of a file's text; INVALID_ARGUMENT, naming the line, for what is not a recipe: unknown keys too. At most 1 MiB.
+// Of a file's text; INVALID_ARGUMENT, naming the line, for what is not a recipe: unknown keys too. At most 1 MiB, 1000
+// rules and 10000 patterns.
 absl::StatusOr<Recipe> ParseRecipe(std::string_view text);
 
 // One rule: everything that is quantized by default, in one format.
 Recipe RecipeOf(const Format& format);
 
 // What a module (its name, its layer if it is in one, how many layers there are) becomes: the last rule that matches;
-// null where that says none or no rule does.
+// null where that says none or no rule does. Layers from `layers` on are prediction layers.
 const RecipeRule* RuleFor(const Recipe& recipe, std::string_view module, std::optional<std::int64_t> layer,
                           std::int64_t layers);
 
-// Modules that no rule quantizes unless a pattern names them without wildcards at both ends: routers, embeddings,
-// output layers, vision towers, prediction layers, convolutions and other small projections that engines keep.
+// Modules that a rule quantizes only if it means them: routers, embeddings, output layers, vision towers, prediction
+// layers, convolutions and other small projections that engines keep. A pattern means them where it spells out what
+// keeps them ("lm_head", "*router*", "mtp.*", not "*", "*mlp*" or "model.layers.*"); a rule means a numbered prediction
+// layer where it has the number.
 bool IsKeptByDefault(std::string_view module);
 
 }  // namespace slipway::engine

@@ -63,8 +63,8 @@ SLIPWAY_HOST_DEVICE constexpr std::uint32_t TwoLevelScale(const Coding& coding, 
   if (amax == 0) {
     return reciprocal ? kEighth : kOne;
   }
-  const float scale = amax / coding.bound;
-  const std::uint32_t code = EncodeE4M3(reciprocal ? scale * tensor_scale : scale / tensor_scale);
+  const float scale = reciprocal ? amax / coding.bound * tensor_scale : amax / (coding.bound * tensor_scale);
+  const std::uint32_t code = EncodeE4M3(scale);
   return code == 0 ? 1 : code;
 }
 

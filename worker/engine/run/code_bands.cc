@@ -34,6 +34,9 @@ absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Qua
   const Bands bands = BandsOf(weight);
   const std::int64_t elements = static_cast<std::int64_t>(values.size()) / InfoOf(dtype).bytes;
   const std::int64_t rows = elements / bands.columns;
+  if (quantization.probe) {
+    return quantization.probe(weight, first / bands.columns, {dtype, values, rows, bands.columns});
+  }
   const bool codes = role == StoredRole::kCodes;
   if (codes) {
     SLIPWAY_ASSIGN_OR_RETURN(const Measured measured,

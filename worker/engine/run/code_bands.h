@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -15,7 +16,9 @@ namespace slipway::engine {
 // What quantizes: `tensor_scales` has one for each of ExportPlan::scale_groups, as TensorScale gives it.
 struct Quantization {
   Quantizer* quantizer = nullptr;
-  std::span<const float> tensor_scales;
+  std::span<const float> tensor_scales = {};
+  // Instead of coding, where it is set: looks at the values of a weight's rows from `first_row` on. From any thread.
+  std::function<absl::Status(const QuantizedWeight& weight, std::int64_t first_row, const Values& values)> probe = {};
 };
 
 // Codes whole bands: `values` are those of `weight` from element `first` on, `output` is what `role` (kCodes or

@@ -1,154 +1,205 @@
 #include "worker/engine/run/tensor_scales.h"
 
 #include <algorithm>
-#include <functional>
+#include <cstddef>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>
 
 #include "common/error.h"
+#include "worker/engine/quantize/scale_search.h"
+#include "worker/engine/run/code_bands.h"
+#include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/run/segment_cutter.h"
 #include "worker/engine/run/segment_pipeline.h"
 
 namespace slipway::engine {
 namespace {
 
-// A plan that "writes" the values of weights as they are, one after the other, in one file without a header.
-ExportPlan ValuesPlan(const ExportPlan& plan, const std::vector<std::int32_t>& weights) {
-  ExportPlan values;
-  values.options = plan.options;
-  values.checkpoint = plan.checkpoint;
-  Shard& shard = values.shards.emplace_back();
-  for (const std::int32_t weight : weights) {
-    OutputTensor& tensor = values.tensors.emplace_back(plan.quantized[static_cast<std::size_t>(weight)].values);
-    tensor.shard = 0;
-    tensor.file_offset = shard.bytes;
-    shard.bytes += tensor.bytes;
-    ++shard.tensor_count;
-  }
-  return values;
-}
-
-using Taker = std::function<absl::Status(const LoadedSegment&, std::size_t part)>;
-
-// Hands every part of the values to `take`, from several threads at once.
-absl::Status ReadValues(const ExportPlan& values, const RunResources& resources, const RunControl& control,
-                        const Taker& take) {
-  const auto lanes = static_cast<std::int64_t>(resources.threads);
-  std::vector<SegmentPipeline::Lane> takers;
-  for (std::int64_t lane = 0; lane < lanes; ++lane) {
-    // Lanes get all segments: each takes its turn.
-    takers.emplace_back([&, lane, number = std::int64_t{0}](const LoadedSegment& segment) mutable {
-      if (number++ % lanes != lane) {
-        return absl::OkStatus();
-      }
-      for (std::size_t part = 0; part < segment.segment().parts.size(); ++part) {
-        SLIPWAY_RETURN_IF_ERROR(take(segment, part));
-      }
-      if (control.written) {
-        control.written(0);  // it gets on, though nothing is written yet
-      }
-      return absl::OkStatus();
-    });
-  }
-  SegmentCutter cutter(values, 0, resources.segment_bytes);
-  SegmentPipeline pipeline(values, values.shards.front(), cutter, std::move(takers),
-                           {.memory = resources.memory, .threads = resources.threads, .cancelled = [&control] {
-                              return control.cancelled != nullptr && control.cancelled->load();
-                            }});
-  return pipeline.Run();
-}
-
-// The amax of each of `weights`.
-absl::StatusOr<std::vector<float>> FindAmaxes(const ExportPlan& plan, const std::vector<std::int32_t>& weights,
-                                              Quantizer& quantizer, const RunResources& resources,
-                                              const RunControl& control) {
-  const ExportPlan values = ValuesPlan(plan, weights);
-  std::vector<float> amaxes(weights.size(), 0);
-  std::mutex mutex;
-  const Taker take = [&](const LoadedSegment& segment, std::size_t index) {
-    const TensorPart& part = segment.segment().parts[index];
-    const OutputTensor& tensor = values.tensors[static_cast<std::size_t>(part.tensor)];
-    float amax = 0;
-    for (std::size_t i = segment.first_pieces()[index]; i < segment.first_pieces()[index + 1]; ++i) {
-      const iovec& piece = segment.pieces()[i];
-      const auto count = static_cast<std::int64_t>(piece.iov_len) / InfoOf(tensor.dtype).bytes;
-      SLIPWAY_ASSIGN_OR_RETURN(
-          const Measured measured,
-          quantizer.Measure({.dtype = tensor.transform.to,
-                             .bytes = {static_cast<const std::byte*>(piece.iov_base), piece.iov_len},
-                             .rows = 1,
-                             .columns = count}));
-      if (measured.first_bad >= 0) {
-        return Error(Reason::kCheckpointCorrupt, "has a value that is not a finite number: it cannot be quantized",
-                     {.tensor = tensor.name});
-      }
-      amax = std::max(amax, measured.amax);
-    }
-    const std::scoped_lock lock(mutex);
-    float& total = amaxes[static_cast<std::size_t>(part.tensor)];
-    total = std::max(total, amax);
-    return absl::OkStatus();
-  };
-  SLIPWAY_RETURN_IF_ERROR(ReadValues(values, resources, control, take));
-  return amaxes;
-}
+using Probe = decltype(Quantization::probe);
 
 // For engines that turn INT4 codes into FP8 ones.
 constexpr float kFloat8Bound = 448;
 
-float ScaleOf(const QuantizedWeight& weight, float amax) {
-  const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
-                      weight.layout->tensors.end();
-  if (float8) {
-    return amax > 0 ? amax / kFloat8Bound : 1.0F;
-  }
-  return TensorScale(weight.coding, amax);
-}
+// The scales of a shard's weights, found step by step.
+class Finder {
+ public:
+  Finder(const ExportPlan& plan, std::int32_t shard, Quantizer& quantizer, const RunResources& resources,
+         const RunControl& control)
+      : plan_(plan),
+        shard_(plan.shards[static_cast<std::size_t>(shard)]),
+        quantizer_(quantizer),
+        resources_(resources),
+        control_(control) {}
 
-// The scale groups that the shard's outputs need.
-std::set<std::int32_t> GroupsOf(const ExportPlan& plan, const Shard& shard) {
-  std::set<std::int32_t> groups;
-  for (std::int32_t i = shard.first_tensor; i < shard.first_tensor + shard.tensor_count; ++i) {
-    const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(i)];
-    if (tensor.quantized && tensor.quantized->weight >= 0) {
-      const std::int32_t group = plan.quantized[static_cast<std::size_t>(tensor.quantized->weight)].scale_group;
-      if (group >= 0) {
-        groups.insert(group);
+  absl::StatusOr<std::vector<float>> Find() {
+    std::vector<float> scales(plan_.scale_groups.size(), 1.0F);
+    const std::set<std::int32_t> groups = GroupsOfShard();
+    SLIPWAY_RETURN_IF_ERROR(FindAmaxes(groups));
+    for (const std::int32_t group : groups) {
+      scales[static_cast<std::size_t>(group)] = RuleScale(group);
+    }
+    SLIPWAY_RETURN_IF_ERROR(Search(groups, scales));
+    return scales;
+  }
+
+ private:
+  [[nodiscard]] const ScaleGroup& GroupAt(std::int32_t group) const {
+    return plan_.scale_groups[static_cast<std::size_t>(group)];
+  }
+  [[nodiscard]] const QuantizedWeight& WeightAt(std::int32_t weight) const {
+    return plan_.quantized[static_cast<std::size_t>(weight)];
+  }
+  [[nodiscard]] const QuantizedWeight& FirstOf(std::int32_t group) const {
+    return WeightAt(GroupAt(group).weights.front());
+  }
+
+  [[nodiscard]] std::set<std::int32_t> GroupsOfShard() const {
+    std::set<std::int32_t> groups;
+    for (std::int32_t i = shard_.first_tensor; i < shard_.first_tensor + shard_.tensor_count; ++i) {
+      const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(i)];
+      if (tensor.quantized && tensor.quantized->weight >= 0 && WeightAt(tensor.quantized->weight).scale_group >= 0) {
+        groups.insert(WeightAt(tensor.quantized->weight).scale_group);
       }
     }
+    return groups;
   }
-  return groups;
-}
+
+  // Hands all values of the weights to `probe`, some rows at a time.
+  absl::Status Read(const std::vector<std::int32_t>& weights, const Probe& probe) {
+    if (weights.empty()) {
+      return absl::OkStatus();
+    }
+    ExportPlan codes;  // all that is needed of a plan that would write the weights' codes, in one file without a header
+    codes.options = plan_.options;
+    codes.checkpoint = plan_.checkpoint;
+    Shard& shard = codes.shards.emplace_back();
+    for (const std::int32_t weight : weights) {
+      OutputTensor& tensor = codes.tensors.emplace_back();
+      tensor.name = WeightAt(weight).values.name;
+      tensor.quantized = QuantizedPart{.weight = static_cast<std::int32_t>(codes.quantized.size())};
+      codes.quantized.push_back(WeightAt(weight));
+      tensor.bytes =
+          OutputBytesOf(codes.quantized.back(), StoredRole::kCodes, BandsOf(codes.quantized.back()).total_rows);
+      tensor.file_offset = shard.bytes;
+      shard.bytes += tensor.bytes;
+      ++shard.tensor_count;
+    }
+    const Quantization quantization{.quantizer = &quantizer_, .tensor_scales = {}, .probe = probe};
+    const SegmentPipeline::Lane alive = [this](const LoadedSegment&) {
+      if (control_.written) {
+        control_.written(0);  // it gets on, though nothing is written yet
+      }
+      return absl::OkStatus();
+    };
+    SegmentCutter cutter(codes, 0, resources_.segment_bytes);
+    SegmentPipeline pipeline(
+        codes, shard, cutter, {alive},
+        {.memory = resources_.memory,
+         .threads = resources_.threads,
+         .cancelled = [this] { return control_.cancelled != nullptr && control_.cancelled->load(); },
+         .quantization = &quantization});
+    return pipeline.Run();
+  }
+
+  absl::Status FindAmaxes(const std::set<std::int32_t>& groups) {
+    std::vector<std::int32_t> weights;
+    for (const std::int32_t group : groups) {
+      if (const ScaleGroup& members = GroupAt(group); !members.amax) {
+        weights.insert(weights.end(), members.weights.begin(), members.weights.end());
+      } else {
+        amaxes_[group] = *members.amax;
+      }
+    }
+    std::mutex mutex;
+    return Read(weights, [&](const QuantizedWeight& weight, std::int64_t, const Values& values) {
+      SLIPWAY_ASSIGN_OR_RETURN(const Measured measured, quantizer_.Measure(values));
+      if (measured.first_bad >= 0) {
+        return Error(Reason::kCheckpointCorrupt, "has a value that is not a finite number: it cannot be quantized",
+                     {.tensor = weight.values.name});
+      }
+      const std::scoped_lock lock(mutex);
+      float& amax = amaxes_[weight.scale_group];
+      amax = std::max(amax, measured.amax);
+      return absl::OkStatus();
+    });
+  }
+
+  [[nodiscard]] float RuleScale(std::int32_t group) const {
+    const QuantizedWeight& weight = FirstOf(group);
+    const auto found = amaxes_.find(group);
+    const float amax = found == amaxes_.end() ? 0 : found->second;  // of weights without elements
+    const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
+                        weight.layout->tensors.end();
+    if (float8) {
+      return amax > 0 ? amax / kFloat8Bound : 1.0F;
+    }
+    return TensorScale(weight.coding, amax);
+  }
+
+  // Replaces scales of kTensor by the neighbours of least squared error, where that is asked for.
+  absl::Status Search(const std::set<std::int32_t>& groups, std::vector<float>& scales) {
+    struct Sums {
+      std::vector<float> scales;
+      std::vector<double> errors;  // [row][scale]
+    };
+    std::map<std::string, Sums> sums;  // by the weight's name
+    std::vector<std::int32_t> weights;
+    for (const std::int32_t group : groups) {
+      const Coding& coding = FirstOf(group).coding;
+      if (coding.sharing != Sharing::kTensor || coding.search == ScaleSearch::kAmax) {
+        continue;
+      }
+      for (const std::int32_t weight : GroupAt(group).weights) {
+        Sums& entry = sums[WeightAt(weight).values.name];
+        for (const float factor : AmaxFactors(coding.element)) {
+          entry.scales.push_back(TensorScale(coding, amaxes_[group] * factor));
+        }
+        entry.errors.resize(static_cast<std::size_t>(WeightAt(weight).rows) * entry.scales.size());
+        weights.push_back(weight);
+      }
+    }
+    SLIPWAY_RETURN_IF_ERROR(Read(weights, [&](const QuantizedWeight& weight, std::int64_t row, const Values& values) {
+      Sums& entry = sums.find(weight.values.name)->second;
+      const std::size_t width = entry.scales.size();
+      return quantizer_.SquaredErrors(
+          weight.coding, values, entry.scales,
+          std::span(entry.errors)
+              .subspan(static_cast<std::size_t>(row) * width, static_cast<std::size_t>(values.rows) * width));
+    }));
+    for (const std::int32_t group : groups) {
+      std::vector<double> totals;
+      for (const std::int32_t weight : GroupAt(group).weights) {
+        const auto entry = sums.find(WeightAt(weight).values.name);
+        if (entry == sums.end()) {
+          continue;
+        }
+        const std::size_t width = entry->second.scales.size();
+        totals.resize(width);
+        for (std::size_t i = 0; i < entry->second.errors.size(); ++i) {  // row by row, whoever computed them
+          totals[i % width] += entry->second.errors[i];
+        }
+        const auto best = std::ranges::min_element(totals) - totals.begin();
+        scales[static_cast<std::size_t>(group)] = entry->second.scales[static_cast<std::size_t>(best)];
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const ExportPlan& plan_;
+  const Shard& shard_;
+  Quantizer& quantizer_;
+  const RunResources& resources_;
+  const RunControl& control_;
+  std::map<std::int32_t, float> amaxes_;  // by scale group
+};
 
 }  // namespace
 
 absl::StatusOr<std::vector<float>> FindTensorScales(const ExportPlan& plan, std::int32_t shard, Quantizer& quantizer,
                                                     const RunResources& resources, const RunControl& control) {
-  std::vector<float> scales(plan.scale_groups.size(), 1.0F);
-  std::vector<std::int32_t> weights;
-  const std::set<std::int32_t> groups = GroupsOf(plan, plan.shards[static_cast<std::size_t>(shard)]);
-  for (const std::int32_t group : groups) {
-    const ScaleGroup& members = plan.scale_groups[static_cast<std::size_t>(group)];
-    if (!members.amax) {
-      weights.insert(weights.end(), members.weights.begin(), members.weights.end());
-    }
-  }
-  std::vector<float> found;
-  if (!weights.empty()) {
-    SLIPWAY_ASSIGN_OR_RETURN(found, FindAmaxes(plan, weights, quantizer, resources, control));
-  }
-  std::size_t next = 0;
-  for (const std::int32_t group : groups) {
-    const ScaleGroup& members = plan.scale_groups[static_cast<std::size_t>(group)];
-    float amax = members.amax.value_or(0);
-    for (std::size_t i = 0; !members.amax && i < members.weights.size(); ++i) {
-      amax = std::max(amax, found[next++]);
-    }
-    scales[static_cast<std::size_t>(group)] =
-        ScaleOf(plan.quantized[static_cast<std::size_t>(members.weights.front())], amax);
-  }
-  return scales;
+  return Finder(plan, shard, quantizer, resources, control).Find();
 }
 
 }  // namespace slipway::engine

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,8 +26,12 @@ struct QuantizationFiles {
 };
 
 // `modules` are all modules with a matrix, embeddings and lm_head (if it is written) included, at least one of them
-// quantized. `kv_cache`: what the engine keeps keys and values in. Pure.
+// quantized, in the order in which the model has them. `kv_cache`: what the engine keeps keys and values in, which the
+// form can say (WhyNotKvCache). Native forms have modules of one layout. Pure.
 QuantizationFiles MakeQuantizationConfig(ConfigForm form, const std::vector<QuantizedModule>& modules,
                                          KvCache kv_cache);
+
+// Why the form's configuration cannot say it, in a sentence; nothing where it can.
+std::optional<std::string> WhyNotKvCache(ConfigForm form, KvCache kv_cache);
 
 }  // namespace slipway::engine

@@ -17,7 +17,11 @@ static_assert(std::endian::native == std::endian::little, "checkpoints and safet
 // Wider rows of scales are not read for a few elements of two rows.
 constexpr std::int64_t kMaximumScaleColumns = 65'536;
 
-std::int64_t ScaleColumns(const OutputTensor& tensor) { return tensor.scales->region.sizes[1]; }
+// One scale for the whole matrix may be a tensor of any rank.
+std::int64_t ScaleColumns(const OutputTensor& tensor) {
+  const Shape& sizes = tensor.scales->region.sizes;
+  return sizes.size() == 2 ? sizes[1] : 1;
+}
 
 constexpr std::array<float, 256> MakeE4M3Values() {
   std::array<float, 256> values{};

@@ -129,8 +129,8 @@ TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
   for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"vllm-sharded"}),
                                        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "tensorrt-llm"}),
-                                       test::OptionsWith<&ExportOptions::quantization>("fp8"),
-                                       test::OptionsWith<&ExportOptions::quantization>("checkpoint")}) {
+                                       test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
+                                       test::OptionsWith<&ExportOptions::quantization>("int4-gptq")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
     EXPECT_NE(Describe(status).find("yet, only"), std::string::npos) << Describe(status);
@@ -144,6 +144,26 @@ TEST(PlanRefusal, WordsThatNameNothingAndRepetitionsAreInvalid) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << Describe(status);
   }
+}
+
+TEST(PlanRefusal, HowToQuantizeIsRefusedWhereNothingIsQuantized) {
+  for (const ExportOptions& options :
+       {test::OptionsWith<&ExportOptions::kv_cache>("fp8"), test::OptionsWith<&ExportOptions::config_form>("modelopt"),
+        test::OptionsWith<&ExportOptions::scale_search>("mse"),
+        test::OptionsWith<&ExportOptions::ranges>("/nonexistent.safetensors")}) {
+    const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
+    EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
+    EXPECT_NE(Describe(status).find("give --quantization or --recipe"), std::string::npos) << Describe(status);
+  }
+}
+
+TEST(PlanRefusal, WordsThatAskForNothingAreFollowed) {
+  ExportOptions options;
+  options.kv_cache = "none";
+  options.config_form = "auto";
+  options.scale_search = "amax";
+  const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
+  EXPECT_TRUE(status.ok()) << Describe(status);
 }
 
 }  // namespace

@@ -1,0 +1,35 @@
+// What quantization_config.cc puts together: one function a form.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "worker/engine/target/quantization_config.h"
+
+namespace slipway::engine {
+
+QuantizationFiles MakeModelOptConfig(const std::vector<QuantizedModule>& modules, KvCache kv_cache);
+nlohmann::ordered_json MakeCompressedTensorsConfig(const std::vector<QuantizedModule>& modules, KvCache kv_cache);
+nlohmann::ordered_json MakeNativeConfig(const std::vector<QuantizedModule>& modules);
+
+// Modules that are quantized alike.
+struct ModuleGroup {
+  const Layout* layout = nullptr;
+  std::int32_t size = 0;  // of the coding's groups; 0: it has none
+  std::vector<std::string_view> modules;
+};
+
+// In the order in which the first modules of each come.
+std::vector<ModuleGroup> GroupModules(const std::vector<QuantizedModule>& modules);
+
+std::vector<std::string_view> NamesOfKept(const std::vector<QuantizedModule>& modules);
+
+// What a number is, in config groups' words.
+[[nodiscard]] int BitsOf(const Layout& layout);
+[[nodiscard]] std::string_view TypeOf(const Layout& layout);       // "float", "int"
+[[nodiscard]] int InputBitsOf(const Layout& layout);               // of a layout that quantizes inputs
+[[nodiscard]] std::string_view InputTypeOf(const Layout& layout);  // likewise
+
+}  // namespace slipway::engine

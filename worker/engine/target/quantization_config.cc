@@ -1,0 +1,79 @@
+#include "worker/engine/target/quantization_config.h"
+
+#include <algorithm>
+
+#include "worker/engine/target/config_forms.h"
+
+namespace slipway::engine {
+
+std::vector<ModuleGroup> GroupModules(const std::vector<QuantizedModule>& modules) {
+  std::vector<ModuleGroup> groups;
+  for (const QuantizedModule& module : modules) {
+    if (module.layout == nullptr) {
+      continue;
+    }
+    const std::int32_t size = module.group != 0 ? module.group : module.layout->coding.group;
+    auto group = std::ranges::find_if(
+        groups, [&](const ModuleGroup& other) { return other.layout == module.layout && other.size == size; });
+    if (group == groups.end()) {
+      group = groups.insert(group, {.layout = module.layout, .size = size, .modules = {}});
+    }
+    group->modules.push_back(module.name);
+  }
+  return groups;
+}
+
+std::vector<std::string_view> NamesOfKept(const std::vector<QuantizedModule>& modules) {
+  std::vector<std::string_view> names;
+  for (const QuantizedModule& module : modules) {
+    if (module.layout == nullptr) {
+      names.push_back(module.name);
+    }
+  }
+  return names;
+}
+
+int BitsOf(const Layout& layout) {
+  const Element element = layout.coding.element;
+  return element == Element::kE2M1 || element == Element::kInt4 ? 4 : 8;
+}
+
+std::string_view TypeOf(const Layout& layout) {
+  const Element element = layout.coding.element;
+  return element == Element::kInt8 || element == Element::kInt4 ? "int" : "float";
+}
+
+// E2M1's largest is 6, and NVFP4's scales end at 448.
+int InputBitsOf(const Layout& layout) { return layout.input_bound == 6 || layout.input_bound == 6 * 448 ? 4 : 8; }
+
+std::string_view InputTypeOf(const Layout& layout) {
+  return layout.input_bound == 127 || layout.input_bound == 127.5F ? "int" : "float";
+}
+
+QuantizationFiles MakeQuantizationConfig(ConfigForm form, const std::vector<QuantizedModule>& modules,
+                                         KvCache kv_cache) {
+  switch (form) {
+    case ConfigForm::kModelOpt:
+      return MakeModelOptConfig(modules, kv_cache);
+    case ConfigForm::kCompressedTensors:
+      return {.config = MakeCompressedTensorsConfig(modules, kv_cache), .sidecar = {}};
+    case ConfigForm::kNative:
+      return {.config = MakeNativeConfig(modules), .sidecar = {}};
+  }
+  return {};
+}
+
+std::optional<std::string> WhyNotKvCache(ConfigForm form, KvCache kv_cache) {
+  if (kv_cache == KvCache::kNone || form == ConfigForm::kModelOpt) {
+    return std::nullopt;
+  }
+  if (form == ConfigForm::kNative) {
+    return "Native forms say nothing of the KV cache: take --config-form modelopt or compressed-tensors, or choose its "
+           "format where the model is served.";
+  }
+  return kv_cache == KvCache::kNvfp4
+             ? std::optional<std::string>("compressed-tensors has no NVFP4 KV cache: take --config-form modelopt.")
+             : std::nullopt;
+}
+
+}  // namespace slipway::engine
