@@ -15,7 +15,7 @@ build_packages=(
   g++ cmake ninja-build pkg-config mold ccache
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
   libboost-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libyaml-cpp-dev
-  prometheus-cpp-dev libsqlitecpp-dev libsqlite3-dev libssl-dev libxxhash-dev
+  prometheus-cpp-dev libsqlitecpp-dev libsqlite3-dev libssl-dev libxxhash-dev libhwy-dev
 )
 test_packages=(
   libgtest-dev libgmock-dev libbenchmark-dev

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "worker/engine/quantize/reference.h"
+#include "worker/engine/quantize/simd.h"
 
 namespace slipway::test {
 
@@ -17,7 +18,9 @@ struct Implementation {
 };
 
 // Those that this machine has.
-inline std::vector<Implementation> Implementations() { return {{"Reference", engine::MakeReferenceQuantizer}}; }
+inline std::vector<Implementation> Implementations() {
+  return {{"Reference", engine::MakeReferenceQuantizer}, {"Simd", engine::MakeSimdQuantizer}};
+}
 
 // The parameter of tests that all implementations pass.
 class QuantizerTest : public testing::TestWithParam<Implementation> {

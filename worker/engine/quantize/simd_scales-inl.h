@@ -1,0 +1,168 @@
+// From the largest magnitudes of blocks to their scales, many blocks at a time.
+#if defined(SLIPWAY_QUANTIZE_SIMD_SCALES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SLIPWAY_QUANTIZE_SIMD_SCALES_INL_H_
+#undef SLIPWAY_QUANTIZE_SIMD_SCALES_INL_H_
+#else
+#define SLIPWAY_QUANTIZE_SIMD_SCALES_INL_H_
+#endif
+
+#include <algorithm>
+#include <bit>
+
+#include "worker/engine/quantize/coding.h"
+#include "worker/engine/quantize/scale_search.h"
+#include "worker/engine/quantize/simd_elements-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace slipway::engine::HWY_NAMESPACE {
+
+// Lanes of a block's largest magnitude, before they are collapsed to one.
+inline constexpr std::size_t kBlockLanes = 16;
+
+// Raises the lanes of blocks of `width` neighbours, a multiple of 16; the first block begins with the tile.
+inline void RaiseLanes(const float* HWY_RESTRICT values, std::size_t width, std::size_t count,
+                       float* HWY_RESTRICT lanes_of_blocks) {
+  const Floats f;
+  const std::size_t lanes = hn::Lanes(f);
+  const std::size_t end = RoundedUp(count, kBlockLanes);
+  for (std::size_t block = 0; block < count; block += width, lanes_of_blocks += kBlockLanes) {
+    for (std::size_t lane = 0; lane < kBlockLanes; lane += lanes) {
+      auto largest = hn::Load(f, lanes_of_blocks + lane);
+      for (std::size_t i = block; i < std::min(block + width, end); i += kBlockLanes) {
+        largest = hn::Max(largest, hn::Abs(hn::Load(f, values + i + lane)));
+      }
+      hn::Store(largest, f, lanes_of_blocks + lane);
+    }
+  }
+}
+
+// In place: kBlockLanes lanes a block become its largest magnitude. Room: 2 * kBlockLanes more.
+inline void CollapseLanes(float* lanes_of_blocks, std::size_t blocks) {
+  const Floats f;
+  const std::size_t lanes = hn::Lanes(f);
+  for (std::size_t left = kBlockLanes / 2; left > 0; left /= 2) {
+    for (std::size_t i = 0; i < blocks * left; i += lanes) {
+      const auto a = hn::Load(f, lanes_of_blocks + 2 * i);
+      const auto b = hn::Load(f, lanes_of_blocks + 2 * i + lanes);
+      hn::Store(hn::Max(hn::ConcatEven(f, b, a), hn::ConcatOdd(f, b, a)), f, lanes_of_blocks + i);
+    }
+  }
+}
+
+struct Scale {
+  WordVector stored;  // its bits in scale_dtype
+  FloatVector used;   // what values are divided by
+};
+
+inline WordVector Within(WordVector bits, std::int32_t least, std::int32_t largest) {
+  const Integers i;
+  const auto within = hn::Min(hn::Max(hn::BitCast(i, bits), hn::Set(i, least)), hn::Set(i, largest));
+  return hn::BitCast(Words(), within);
+}
+
+inline Scale AmaxScaleOf(const Coding& coding, FloatVector amax) {
+  const Floats f;
+  const Words w;
+  const auto exact = hn::Div(amax, hn::Set(f, coding.bound));
+  const auto scale = hn::IfThenElse(hn::Eq(amax, hn::Zero(f)), hn::Set(f, 1), exact);
+  const auto bits = hn::BitCast(w, scale);
+  if (coding.scale_dtype == DType::kBF16) {
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(w, 1));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(w, 0x7fffU))));
+    const auto half = Within(rounded, 0x0080, 0x7f7f);
+    return {half, hn::BitCast(f, hn::ShiftLeft<16>(half))};
+  }
+  if (coding.scale_dtype == DType::kF16) {
+    const auto within = hn::Min(hn::Max(scale, hn::Set(f, 0x1p-24F)), hn::Set(f, 65504));
+    const Rounded rounded = RoundMagnitude<10, -14>(within);
+    return {rounded.code, rounded.element};
+  }
+  const auto within = Within(bits, 0x00800000, 0x7f7fffff);
+  return {within, hn::BitCast(f, within)};
+}
+
+// E4M3 of codes without a sign.
+inline FloatVector E4M3Of(WordVector code) {
+  const Floats f;
+  const Words w;
+  const Integers i;
+  const auto normal = hn::BitCast(f, hn::Add(hn::ShiftLeft<20>(code), hn::Set(w, 120U << 23)));
+  const auto subnormal = hn::Mul(hn::ConvertTo(f, hn::BitCast(i, code)), hn::Set(f, 0x1p-9F));
+  return hn::IfThenElse(hn::RebindMask(f, hn::Lt(hn::BitCast(i, code), hn::Set(i, 8))), subnormal, normal);
+}
+
+inline Scale TwoLevelScaleOf(const Coding& coding, std::int32_t step, float tensor_scale, FloatVector amax) {
+  const Floats f;
+  const Words w;
+  const bool reciprocal = coding.rule == ScaleRule::kTwoLevelReciprocal;
+  const auto second = hn::Set(f, tensor_scale);
+  const auto ratio = hn::Div(amax, hn::Set(f, coding.bound));
+  const auto exact = reciprocal ? hn::Mul(ratio, second) : hn::Div(ratio, second);
+  const auto nearest = Within(RoundMagnitude<3, -6>(hn::Min(exact, hn::Set(f, 448))).code, 1, 126);
+  const auto empty = hn::RebindMask(w, hn::Eq(amax, hn::Zero(f)));
+  const auto code = hn::IfThenElse(empty, hn::Set(w, reciprocal ? 0x20U : 0x38U), nearest);
+  const auto stepped = Within(hn::Add(code, hn::Set(w, static_cast<std::uint32_t>(step))), 1, 126);
+  const auto scale = E4M3Of(stepped);
+  return {stepped, reciprocal ? hn::Div(scale, second) : hn::Mul(scale, second)};
+}
+
+inline Scale PowerOfTwoScaleOf(const Coding& coding, std::int32_t step, FloatVector amax) {
+  const Words w;
+  const auto bits = hn::BitCast(w, amax);
+  const auto bound = std::bit_cast<std::uint32_t>(coding.bound);
+  WordVector exponent;
+  if (coding.rule == ScaleRule::kPowerOfTwo) {
+    // A mantissa above the bound's borrows.
+    const auto difference = hn::Sub(hn::Set(w, bound & 0x7fffffU), hn::And(bits, hn::Set(w, 0x7fffffU)));
+    const auto up = hn::ShiftRight<31>(difference);
+    const auto moved = hn::Sub(hn::Add(hn::ShiftRight<23>(bits), up), hn::Set(w, (bound >> 23) - 127));
+    const auto normal = hn::Gt(hn::BitCast(Integers(), bits), hn::Set(Integers(), 0x007fffff));
+    exponent = hn::IfThenElseZero(hn::RebindMask(w, normal), moved);
+  } else {
+    // Mantissas from 1.75 on carry into the exponent.
+    const auto carried = hn::ShiftRight<23>(hn::Add(bits, hn::Set(w, 0x200000U)));
+    exponent = hn::Sub(carried, hn::Set(w, (bound >> 23) - 127));
+  }
+  const auto code = hn::Add(Within(exponent, 0, 254), hn::Set(w, static_cast<std::uint32_t>(step)));
+  const auto stored = Within(code, 0, 254);
+  const auto used = Within(hn::ShiftLeft<23>(stored), 0x00400000, 0x7f800000);  // 2^-127 is subnormal
+  return {stored, hn::BitCast(Floats(), used)};
+}
+
+// How many scales a search tries.
+inline std::size_t Candidates(const Coding& coding) {
+  if (coding.search == ScaleSearch::kAmax) {
+    return 1;
+  }
+  return coding.rule == ScaleRule::kAmax ? AmaxFactors(coding.element).size()
+                                         : CodeSteps(coding.element, coding.rule).size();
+}
+
+// The scales that `candidate` (0: the rule's) makes of RoundedUp(blocks, kBlockLanes) largest magnitudes.
+inline void MakeScales(const Coding& coding, float tensor_scale, std::size_t candidate,
+                       const float* HWY_RESTRICT amaxes, std::size_t blocks, std::uint32_t* HWY_RESTRICT stored,
+                       float* HWY_RESTRICT used) {
+  const Floats f;
+  const bool by_factor = coding.rule == ScaleRule::kAmax;
+  const bool two_level = coding.rule == ScaleRule::kTwoLevel || coding.rule == ScaleRule::kTwoLevelReciprocal;
+  float factor = 1;
+  std::int32_t step = 0;
+  if (candidate > 0 && by_factor) {
+    factor = AmaxFactors(coding.element)[candidate];
+  } else if (candidate > 0) {
+    step = CodeSteps(coding.element, coding.rule)[candidate];
+  }
+  for (std::size_t i = 0; i < blocks; i += hn::Lanes(f)) {
+    const auto amax = hn::Load(f, amaxes + i);
+    const Scale scale = by_factor   ? AmaxScaleOf(coding, hn::Mul(amax, hn::Set(f, factor)))
+                        : two_level ? TwoLevelScaleOf(coding, step, tensor_scale, amax)
+                                    : PowerOfTwoScaleOf(coding, step, amax);
+    hn::Store(scale.stored, Words(), stored + i);
+    hn::Store(scale.used, f, used + i);
+  }
+}
+
+}  // namespace slipway::engine::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // SLIPWAY_QUANTIZE_SIMD_SCALES_INL_H_
