@@ -21,7 +21,6 @@ absl::Status CheckAll(const ExportPlan& plan, const Model& model) {
   return tensors.ok() ? CheckFiles(plan) : tensors;
 }
 
-
 using test::MakeCheckpoint;
 using test::TinyModel;
 
