@@ -223,8 +223,6 @@ TEST(WhyNot, SaysWhichExtentDoesNotFit) {
   EXPECT_EQ(Refusal("nvfp4", {}, 7, 40), "its 40 columns are no whole groups of 16");
   EXPECT_EQ(Refusal("nvfp4", {}, 7, 48), "");
   EXPECT_EQ(Refusal("mxfp8", {}, 8, 48), "its 48 columns are no whole groups of 32");
-  EXPECT_EQ(Refusal("fp8", {}, 16, 24), "its 24 columns are no multiple of 16");
-  EXPECT_EQ(Refusal("fp8", {}, 1, 32), "its 1 rows are no multiple of 16");
   EXPECT_EQ(Refusal("int4", {}, 8, 192), "its 192 columns are no whole groups of 128");
   EXPECT_EQ(Refusal("int4", {}, 8, 192, 64), "");
   EXPECT_EQ(Refusal("int4", {.form = ConfigForm::kModelOpt}, 7, 128), "its 7 rows are no multiple of 2");

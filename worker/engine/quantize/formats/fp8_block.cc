@@ -60,8 +60,6 @@ constinit const Format kFp8Block{
     .summary = "FP8 E4M3, blocks of 128 x 128",
     .layouts = kLayouts,
     .bits = 8.002,
-    .column_multiple = 16,  // FP8 matrix products
-    .row_multiple = 16,
     .error_bound = 0.028,
 };
 

@@ -46,8 +46,6 @@ constinit const Format kFp8PerChannel{
     .summary = "FP8 E4M3, one scale a row",
     .layouts = kLayouts,
     .bits = 8,
-    .column_multiple = 16,  // FP8 matrix products
-    .row_multiple = 16,
     .error_bound = 0.028,
 };
 

@@ -83,8 +83,6 @@ constinit const Format kInt8{
     .summary = "INT8, one scale a row",
     .layouts = kLayouts,
     .bits = 8,
-    .column_multiple = 16,  // INT8 matrix products
-    .row_multiple = 16,
     .error_bound = 0.012,
 };
 

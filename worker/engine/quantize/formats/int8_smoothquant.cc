@@ -59,8 +59,6 @@ constinit const Format kInt8SmoothQuant{
     .summary = "INT8 with smoothed activations",
     .layouts = kLayouts,
     .bits = 8,
-    .column_multiple = 16,  // INT8 matrix products
-    .row_multiple = 16,
     .needs_calibration = true,
     .error_bound = 0.012,
 };
