@@ -54,6 +54,12 @@ std::optional<nlohmann::json> Always(const ModelConfiguration&) {
   return nlohmann::json(value);
 }
 
+// The same for a number that is no integer. (Some compilers take no floating-point template arguments.)
+template <int Numerator, int Denominator>
+std::optional<nlohmann::json> AlwaysRatio(const ModelConfiguration&) {
+  return nlohmann::json(static_cast<double>(Numerator) / Denominator);
+}
+
 // Every layer has attention and a feed.
 bool HasOnlyAttention(const ModelConfiguration& configuration);
 // RMSNorm and rotary positions over whole heads of ordinary attention.

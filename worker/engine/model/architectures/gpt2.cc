@@ -65,8 +65,8 @@ constexpr auto kBlocks = std::to_array<RuleBlock>({
 
 constexpr auto kFields = std::to_array<ConfigField>({
     {"activation_function", Member<&ModelConfiguration::activation>},
-    {"attn_pdrop", Always<0.0>, true},
-    {"embd_pdrop", Always<0.0>, true},
+    {"attn_pdrop", AlwaysRatio<0, 1>, true},
+    {"embd_pdrop", AlwaysRatio<0, 1>, true},
     {"initializer_range", Member<&ModelConfiguration::initializer_range>, true},
     {"layer_norm_epsilon", Member<&ModelConfiguration::norm_epsilon>},
     {"n_embd", Member<&ModelConfiguration::hidden_size>},
@@ -74,7 +74,7 @@ constexpr auto kFields = std::to_array<ConfigField>({
     {"n_inner", Member<&ModelConfiguration::ffn_hidden_size>},
     {"n_layer", Member<&ModelConfiguration::layers>},
     {"n_positions", Member<&ModelConfiguration::maximum_positions>},
-    {"resid_pdrop", Always<0.0>, true},
+    {"resid_pdrop", AlwaysRatio<0, 1>, true},
     {"tie_word_embeddings", Member<&ModelConfiguration::tied_embeddings>},
     {"use_cache", Always<true>, true},
     {"vocab_size", Member<&ModelConfiguration::vocabulary_size>},

@@ -87,7 +87,7 @@ constexpr auto kFields = ConcatenateFields(kDecoderFieldsWithoutFfn,
                                            std::to_array<ConfigField>({
                                                {"attention_bias", Always<false>},
                                                {"attention_chunk_size", Always<8192>, true},
-                                               {"attn_scale", Always<0.1>, true},
+                                               {"attn_scale", AlwaysRatio<1, 10>, true},
                                                {"attn_temperature_tuning", Always<true>, true},
                                                {"floor_scale", Always<8192>, true},
                                                {"interleave_moe_layer_step", StepOfExperts},
@@ -100,7 +100,7 @@ constexpr auto kFields = ConcatenateFields(kDecoderFieldsWithoutFfn,
                                                {"num_local_experts", Experts<&ExpertsConfiguration::count>},
                                                {"output_router_logits", Always<false>, true},
                                                {"router_aux_loss_coef", AuxiliaryLoss, true},
-                                               {"router_jitter_noise", Always<0.0>, true},
+                                               {"router_jitter_noise", AlwaysRatio<0, 1>, true},
                                                {"use_qk_norm", NormalizesQueries},
                                            }));
 

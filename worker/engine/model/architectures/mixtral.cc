@@ -27,7 +27,7 @@ constexpr auto kFields =
                                                     {"num_local_experts", Experts<&ExpertsConfiguration::count>},
                                                     {"output_router_logits", Always<false>, true},
                                                     {"router_aux_loss_coef", AuxiliaryLoss, true},
-                                                    {"router_jitter_noise", Always<0.0>, true},
+                                                    {"router_jitter_noise", AlwaysRatio<0, 1>, true},
                                                     {"sliding_window", SlidingWindow},
                                                 }));
 

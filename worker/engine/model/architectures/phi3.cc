@@ -27,11 +27,11 @@ std::optional<nlohmann::json> Positions(const ModelConfiguration& c) { return nl
 
 constexpr auto kFields =
     ConcatenateFields(kDecoderFields, std::to_array<ConfigField>({
-                                          {"embd_pdrop", Always<0.0>, true},
+                                          {"embd_pdrop", AlwaysRatio<0, 1>, true},
                                           {"original_max_position_embeddings", Positions, true},
                                           {"pad_token_id", Always<nullptr>, true},
                                           {"partial_rotary_factor", Member<&ModelConfiguration::rotary_percent>},
-                                          {"resid_pdrop", Always<0.0>, true},
+                                          {"resid_pdrop", AlwaysRatio<0, 1>, true},
                                           {"rope_parameters", PartialRope},
                                           {"sliding_window", SlidingWindow},
                                       }));

@@ -24,7 +24,7 @@ constexpr auto kLayerRules = Concatenate(kAttentionRules, kQkvBiasRules, kMlpNor
 
 constexpr auto kFields = std::to_array<ConfigField>({
     {"attention_dropout", NoDropout, true},
-    {"embedding_dropout", Always<0.0>, true},
+    {"embedding_dropout", AlwaysRatio<0, 1>, true},
     {"hidden_act", Member<&ModelConfiguration::activation>},
     {"hidden_size", Member<&ModelConfiguration::hidden_size>},
     {"intermediate_size", Member<&ModelConfiguration::ffn_hidden_size>},
@@ -33,7 +33,7 @@ constexpr auto kFields = std::to_array<ConfigField>({
     {"num_attention_heads", Member<&ModelConfiguration::attention_heads>},
     {"num_hidden_layers", Member<&ModelConfiguration::layers>},
     {"num_key_value_heads", Member<&ModelConfiguration::query_groups>},
-    {"residual_dropout", Always<0.0>, true},
+    {"residual_dropout", AlwaysRatio<0, 1>, true},
     {"rope_scaling", RopeScaling},
     {"rope_theta", Member<&ModelConfiguration::rotary_base>},
     {"sliding_window", SlidingWindow},
