@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <set>
 #include <string>
 #include <string_view>
@@ -42,6 +43,8 @@ struct Fixture {
   CalibratedInput input;
   std::string cache = "none";
 };
+
+void PrintTo(const Fixture& fixture, std::ostream* out) { *out << fixture.name; }
 
 const std::vector<Fixture>& Fixtures() {
   static const std::vector<Fixture> kFixtures = {
