@@ -38,7 +38,7 @@ class Calibrated(unittest.TestCase):
         fixture = CALIBRATED / "llama3_fp8_kvfp8_tp1"
         result = slipway("inspect", fixture, "--json")
         self.assertEqual(0, result.returncode, describe(result))
-        inspected = json.loads(result.stdout)
+        inspected = json.loads(result.stdout)["inspection"]
         # Embedding, final norm, head; two norms, qkv, projection, gate, up and down of one layer.
         self.assertEqual(10, inspected["tensor_count"])
         self.assertEqual([], inspected["problems"])

@@ -127,7 +127,7 @@ bool Matches(std::string_view pattern, std::string_view name) {
 
 }  // namespace
 
-std::string Describe(const QuantizerSettings& settings) {
+std::string DescribeSettings(const QuantizerSettings& settings) {
   if (!settings.enabled) {
     return "disabled";
   }

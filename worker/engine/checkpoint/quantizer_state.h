@@ -37,7 +37,7 @@ struct QuantizerSettings {
 };
 
 // "FP(4, 3) by row", "INT4 in blocks of 128": for messages.
-std::string Describe(const QuantizerSettings& settings);
+std::string DescribeSettings(const QuantizerSettings& settings);
 
 // Of a module, by the quantizer's name: "weight_quantizer", "weight_quantizer.0", "input_quantizer", "k_bmm_quantizer".
 using ModuleQuantizers = std::map<std::string, QuantizerSettings, std::less<>>;

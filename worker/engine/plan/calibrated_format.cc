@@ -90,7 +90,7 @@ CalibratedFormat FormatOf(const ModuleQuantizers& quantizers, bool scaled) {
   const QuantizerSettings* const first = Find(quantizers, "weight_quantizer.0");
   const QuantizerSettings* const second = Find(quantizers, "weight_quantizer.1");
   if (first != nullptr && second != nullptr && second->enabled) {
-    format.stated = fmt::format("{}, then {}", Describe(*first), Describe(*second));
+    format.stated = fmt::format("{}, then {}", DescribeSettings(*first), DescribeSettings(*second));
     const bool is_w4a8 = first->enabled && first->integer_bits == 4 && first->block_columns > 0 &&
                          first->block_rows == 0 && IsE4M3(*second) && HasNoBlocks(*second) && !second->by_row;
     if (is_w4a8) {
@@ -103,7 +103,7 @@ CalibratedFormat FormatOf(const ModuleQuantizers& quantizers, bool scaled) {
   if (weight == nullptr) {
     return format;
   }
-  format.stated = Describe(*weight);
+  format.stated = DescribeSettings(*weight);
   if (!weight->enabled) {
     format.name = "none";
     return format;

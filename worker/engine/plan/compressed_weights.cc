@@ -32,11 +32,12 @@ absl::StatusOr<SourceRegion> CompressedWeights::ScaleOf(const CanonicalTensor& w
   }
   const CanonicalTensor& scale = found->second;
   if (CheckedVolume(scale.shape) != 1 || (scale.dtype != DType::kF32 && scale.dtype != DType::kBF16)) {
-    return Error(Reason::kCheckpointUnsupported,
-                 fmt::format("is compressed under scales {} [{}]; those are read that have one, F32 or BF16. Export the "
-                             "checkpoint from before mtq.compress",
-                             InfoOf(scale.dtype).safetensors_name, fmt::join(scale.shape, ", ")),
-                 {.tensor = weight.name});
+    return Error(
+        Reason::kCheckpointUnsupported,
+        fmt::format("is compressed under scales {} [{}]; those are read that have one, F32 or BF16. Export the "
+                    "checkpoint from before mtq.compress",
+                    InfoOf(scale.dtype).safetensors_name, fmt::join(scale.shape, ", ")),
+        {.tensor = weight.name});
   }
   return WholeOf(scale, checkpoint).front();
 }

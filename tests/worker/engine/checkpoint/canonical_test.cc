@@ -49,6 +49,47 @@ TEST(Canonical, StackedExpertsBecomeOneTensorEach) {
   EXPECT_EQ(tensors->at("mtp.layers.0.transformer_layer.mlp.experts.2.linear_fc1.weight").parts[0].fixed, Shape({2}));
 }
 
+TEST(Canonical, QuantizersAreNoWeightsAndHaveTheNamesOfTheirModules) {
+  const Checkpoint checkpoint =
+      Holding({{"decoder.layers.mlp.experts.experts.linear_fc1.input_quantizer._amax", {2, 1}},
+               {"decoder.layers.mlp.experts.experts.linear_fc1.weight", {2, 3, 16, 8}},
+               {"decoder.layers.mlp.experts.experts.linear_fc1.weight_quantizer._amax", {2, 3, 1}},
+               {"mtp.layers.0.mtp_model_layer.mlp.experts.experts.5.linear_fc2.weight_quantizer.0._amax", {8, 2}},
+               {"mtp.layers.0.mtp_model_layer.mlp.linear_fc1.weight_quantizer._amax_v", {8, 1}},
+               {"mtp.layers.0.mtp_model_layer.mlp.linear_fc1.weight_quantizer._amax_w", {8, 1}},
+               {"output_layer.weight_quantizer._amax", {}}});
+  const auto weights = Canonicalize(checkpoint);
+  ASSERT_TRUE(weights.ok()) << Describe(weights.status());
+  EXPECT_EQ(weights->size(), 2u * 3u);
+  const auto quantizers = CanonicalizeQuantizers(checkpoint);
+  ASSERT_TRUE(quantizers.ok()) << Describe(quantizers.status());
+  EXPECT_EQ(quantizers->size(), 2u + 6u + 3u);
+  EXPECT_EQ(quantizers->at("decoder.layers.1.mlp.experts.linear_fc1.input_quantizer._amax").parts[0].fixed, Shape({1}));
+  const CanonicalTensor& expert = quantizers->at("decoder.layers.1.mlp.experts.2.linear_fc1.weight_quantizer._amax");
+  EXPECT_EQ(expert.parts[0].fixed, Shape({1, 2}));
+  EXPECT_EQ(expert.shape, Shape({1}));
+  EXPECT_EQ(quantizers->count("mtp.layers.0.transformer_layer.mlp.experts.5.linear_fc2.weight_quantizer.0._amax"), 1u);
+  EXPECT_EQ(quantizers->at("mtp.layers.0.transformer_layer.mlp.linear_fc1.weight_quantizer._amax").shape,
+            Shape({16, 1}));
+  EXPECT_EQ(quantizers->at("output_layer.weight_quantizer._amax").shape, Shape());
+}
+
+TEST(Canonical, AModulesStateIsThatOfItsCanonicalModule) {
+  EXPECT_EQ(*ModuleOfState("decoder.layers.3.mlp.linear_fc1._extra_state/shard_0_1"),
+            "decoder.layers.3.mlp.linear_fc1");
+  EXPECT_EQ(*ModuleOfState("decoder.layers.self_attention.linear_qkv._extra_state/shard_5_32"),
+            "decoder.layers.5.self_attention.linear_qkv");
+  EXPECT_EQ(*ModuleOfState("decoder.layers.mlp.experts.experts.linear_fc1._extra_state/shard_5.17_32.64"),
+            "decoder.layers.5.mlp.experts.17.linear_fc1");
+  EXPECT_EQ(*ModuleOfState("decoder.layers.2.mlp.experts.experts.4.linear_fc2._extra_state/shard_0_1"),
+            "decoder.layers.2.mlp.experts.4.linear_fc2");
+  EXPECT_EQ(*ModuleOfState("output_layer._extra_state/shard_0_1"), "output_layer");
+  EXPECT_EQ(ReasonOf(ModuleOfState("decoder.layers.self_attention.linear_qkv._extra_state").status()),
+            Reason::kCheckpointCorrupt);
+  EXPECT_EQ(ReasonOf(ModuleOfState("decoder.layers.self_attention.linear_qkv._extra_state/shard_x_1").status()),
+            Reason::kCheckpointCorrupt);
+}
+
 TEST(Canonical, EveryNormHasOneNameWhateverItIsStoredAs) {
   const std::string layer = "decoder.layers.7.";
   for (const char* stored :

@@ -78,7 +78,7 @@ TEST(QuantizerState, AModulesStateIsReadWhetherTorchWrappedItOrNot) {
     const auto quantizers = Read(Saved(payload));
     ASSERT_TRUE(quantizers.ok()) << Describe(quantizers.status());
     ASSERT_EQ(quantizers->size(), 1U);
-    EXPECT_EQ(Describe(quantizers->at("weight_quantizer")), "INT4 in blocks of 128");
+    EXPECT_EQ(DescribeSettings(quantizers->at("weight_quantizer")), "INT4 in blocks of 128");
     EXPECT_TRUE(quantizers->at("weight_quantizer").by_row);
     EXPECT_FALSE(quantizers->at("weight_quantizer").dynamic);
   }
@@ -174,15 +174,16 @@ TEST(QuantizerState, OfRulesTheLastThatMatchesWins) {
   EXPECT_EQ(state.version, "0.47.0");
   EXPECT_THAT(state.modes, ElementsAre("quantize"));
   const auto weight = [&state](std::string_view module) {
-    return Describe(QuantizersByRules(state, module).at("weight_quantizer"));
+    return DescribeSettings(QuantizersByRules(state, module).at("weight_quantizer"));
   };
   EXPECT_EQ(weight("decoder.layers.0.self_attention.linear_qkv"), "FP(4, 3)");
   EXPECT_EQ(weight("output_layer"), "disabled");
   EXPECT_EQ(weight("decoder.layers.3.mlp.linear_fc1"), "disabled");
   EXPECT_EQ(weight("decoder.layers.13.mlp.linear_fc1"), "FP(4, 3)");
   EXPECT_EQ(weight("decoder.layers.7.mlp.linear_fc1"), "FP(4, 3)");
-  EXPECT_EQ(Describe(QuantizersByRules(state, "decoder.layers.7.mlp.linear_fc1").at("input_quantizer")), "disabled");
-  EXPECT_EQ(Describe(QuantizersByRules(state, "a.core_attention").at("k_bmm_quantizer")), "disabled");
+  EXPECT_EQ(DescribeSettings(QuantizersByRules(state, "decoder.layers.7.mlp.linear_fc1").at("input_quantizer")),
+            "disabled");
+  EXPECT_EQ(DescribeSettings(QuantizersByRules(state, "a.core_attention").at("k_bmm_quantizer")), "disabled");
 }
 
 TEST(QuantizerState, OlderRulesAreADictionary) {
@@ -197,9 +198,9 @@ TEST(QuantizerState, OlderRulesAreADictionary) {
   pickle.SetItems();
   EndState(pickle);
   const ModelOptState state = Rules(pickle.Finish());
-  EXPECT_EQ(Describe(QuantizersByRules(state, "a").at("weight_quantizer")), "INT8 by row");
-  EXPECT_EQ(Describe(QuantizersByRules(state, "lm_head").at("weight_quantizer")), "disabled");
-  EXPECT_EQ(Describe(QuantizersByRules(state, "a").at("input_quantizer")), "disabled");
+  EXPECT_EQ(DescribeSettings(QuantizersByRules(state, "a").at("weight_quantizer")), "INT8 by row");
+  EXPECT_EQ(DescribeSettings(QuantizersByRules(state, "lm_head").at("weight_quantizer")), "disabled");
+  EXPECT_EQ(DescribeSettings(QuantizersByRules(state, "a").at("input_quantizer")), "disabled");
 }
 
 TEST(QuantizerState, WithoutRulesNothingIsSaid) {

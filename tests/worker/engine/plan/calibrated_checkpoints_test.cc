@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <set>
 #include <string>
 #include <string_view>
@@ -42,6 +43,8 @@ struct Fixture {
   CalibratedInput input;
   std::string cache = "none";
 };
+
+void PrintTo(const Fixture& fixture, std::ostream* out) { *out << fixture.name; }
 
 const std::vector<Fixture>& Fixtures() {
   static const std::vector<Fixture> kFixtures = {
@@ -277,6 +280,68 @@ TEST_P(CalibratedCheckpoints, NothingElseIsSaidToBeQuantized) {
   }
   for (const auto& [name, module] : ranges_.modules) {
     EXPECT_EQ(module.format != "none", enabled.contains(name)) << name << " " << module.format;
+  }
+}
+
+TEST_P(CalibratedCheckpoints, WhereModulesStatesCannotBeReadTheRulesOfTheModelSayTheSame) {
+  Checkpoint damaged = *checkpoint_;
+  ASSERT_FALSE(damaged.module_states.empty());
+  for (ModuleState& state : damaged.module_states) {
+    state.length = 16;
+  }
+  const auto model = LearnModel(damaged, tensors_, {});
+  ASSERT_TRUE(model.ok()) << Describe(model.status());
+  const auto by_rules = RangesOfCheckpoint(damaged, tensors_, *model);
+  ASSERT_TRUE(by_rules.ok()) << Describe(by_rules.status());
+  ASSERT_EQ(by_rules->modules.size(), ranges_.modules.size());
+  for (const auto& [name, module] : ranges_.modules) {
+    const ModuleRanges& other = by_rules->modules.at(name);
+    EXPECT_EQ(other.format, module.format) << name << " " << other.stated;
+    EXPECT_EQ(other.group, module.group) << name;
+    EXPECT_EQ(other.input, module.input) << name;
+    EXPECT_EQ(other.weight_amax, module.weight_amax) << name;
+  }
+  for (const auto& [name, attention] : ranges_.attention) {
+    EXPECT_EQ(by_rules->attention.at(name).format, attention.format) << name;
+  }
+}
+
+TEST_P(CalibratedCheckpoints, WhereNothingSaysTheFormatItStaysEmptyAndTheRangesStay) {
+  Checkpoint damaged = *checkpoint_;
+  damaged.module_states.clear();
+  damaged.directory = nullptr;
+  const auto model = LearnModel(*checkpoint_, tensors_, {});
+  ASSERT_TRUE(model.ok()) << Describe(model.status());
+  const auto ranges = RangesOfCheckpoint(damaged, tensors_, *model);
+  ASSERT_TRUE(ranges.ok()) << Describe(ranges.status());
+  for (const auto& [name, module] : ranges->modules) {
+    EXPECT_EQ(module.format, "") << name;
+    EXPECT_EQ(module.weight_amax, ranges_.modules.at(name).weight_amax) << name;
+    EXPECT_EQ(module.input_amax, ranges_.modules.at(name).input_amax) << name;
+    const bool has_amaxes = ranges_.modules.at(name).weight_amaxes.has_value();
+    ASSERT_EQ(module.weight_amaxes.has_value(), has_amaxes) << name;
+    EXPECT_TRUE(!has_amaxes || ValuesOf(*module.weight_amaxes) == ValuesOf(*ranges_.modules.at(name).weight_amaxes))
+        << name;
+  }
+}
+
+TEST_P(CalibratedCheckpoints, WhatIsNotNeededOfQuantizersIsUnusedByName) {
+  const auto plan = MakePlan({.checkpoint = PathOf(GetParam().name)});
+  const bool scaled = GetParam().format.find("awq") != std::string::npos;
+  ASSERT_EQ(plan.ok(), !scaled) << Describe(plan.status());
+  if (scaled) {
+    EXPECT_EQ(ReasonOf(plan.status()), Reason::kOptionUnsupported);
+    EXPECT_THAT(WhereOf(plan.status()).tensor, HasSubstr("_pre_quant_scale"));
+    return;
+  }
+  std::set<std::string> unused;
+  for (const UnusedRegion& region : (*plan)->unused) {
+    EXPECT_EQ(region.reason, "ModelOpt quantizer state");
+    unused.insert((*plan)->checkpoint->tensors[static_cast<std::size_t>(region.region.tensor)].name);
+  }
+  for (const StoredTensor& tensor : (*plan)->checkpoint->tensors) {
+    const bool is_range = tensor.name.find("_quantizer.") != std::string::npos && !tensor.name.ends_with("._scale");
+    EXPECT_EQ(unused.contains(tensor.name), is_range) << tensor.name;
   }
 }
 

@@ -56,7 +56,7 @@ TEST(CalibratedFormat, ThePresetsOfModelOptAreFormats) {
     const CalibratedFormat format = FormatOf({{"weight_quantizer", c.weight}}, c.scaled);
     EXPECT_EQ(format.name, c.format) << c.preset;
     EXPECT_EQ(format.group, c.group) << c.preset;
-    EXPECT_EQ(format.stated, Describe(c.weight)) << c.preset;
+    EXPECT_EQ(format.stated, DescribeSettings(c.weight)) << c.preset;
   }
   const CalibratedFormat sequence =
       FormatOf({{"weight_quantizer.0", Blocks(int4, 128)}, {"weight_quantizer.1", kE4M3}, {"input_quantizer", kE4M3}},
@@ -77,8 +77,8 @@ TEST(CalibratedFormat, WhatIsNoFormatIsNotTakenForOne) {
       Scales(Blocks({.exponent_bits = 3, .mantissa_bits = 2}, 32), 8, 0)};  // MXFP6
   for (const QuantizerSettings& settings : others) {
     const CalibratedFormat format = FormatOf({{"weight_quantizer", settings}}, false);
-    EXPECT_EQ(format.name, "") << Describe(settings);
-    EXPECT_EQ(format.stated, Describe(settings));
+    EXPECT_EQ(format.name, "") << DescribeSettings(settings);
+    EXPECT_EQ(format.stated, DescribeSettings(settings));
   }
   EXPECT_EQ(FormatOf({{"weight_quantizer", kE4M3}}, /*scaled=*/true).name, "");
   EXPECT_EQ(FormatOf({}, false).name, "");

@@ -38,7 +38,7 @@ CanonicalTensor Whole(const Checkpoint& checkpoint, const std::string& name, std
     } else {
       tensor.shape[0] += shape[0];
     }
-    tensor.parts.push_back({.stored = index, .fixed = {}});
+    tensor.parts.emplace_back().stored = index;
   }
   return tensor;
 }
