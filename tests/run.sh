@@ -144,7 +144,7 @@ if [[ $fast == yes ]]; then
 fi
 stage "end-to-end" tests/e2e/run.py
 if begins "address sanitizer" && stage "address build" sanitizer_build "$build/asan" address common_tests \
-  engine_checkpoint_tests engine_plan_tests engine_run_tests worker_tests server_tests; then
+  engine_checkpoint_tests engine_plan_tests engine_quantize_tests engine_run_tests worker_tests server_tests; then
   stage "address unit tests" address_tests
 fi
 if begins "fuzzers" && stage "fuzz build" fuzz_build; then

@@ -5,9 +5,12 @@
 // Arithmetic, all in FP32 and without fused multiply-add:
 //  1. amax = max |value| of a block (the values that share a scale), or what was given for it.
 //  2. scale = what `rule` makes of it, rounded to what is stored; a block of zeros has a scale of 1 (E8M0: 2^-127).
+//     No scale is zero or infinite: kAmax keeps it within [2^-126, the largest finite] for F32 and BF16, [2^-24, 65504]
+//     for F16, two-level rules within E4M3's [2^-9, 448] (scales.h).
 //  3. code = the element nearest to value / scale (a division, not a product with a reciprocal), ties to even, beyond
-//     the largest element the largest. Two-level scales: value / (scale * tensor_scale), the product rounded first.
-//  4. A code stands for element * scale, the product rounded to FP32.
+//     the largest element the largest, infinite quotients too (element_codes.h). Two-level scales: value / (scale *
+//     tensor_scale), or value / (scale / tensor_scale), the divisor rounded first.
+//  4. A code stands for element * scale, the product rounded to FP32; of two levels, element times that divisor.
 //
 // Squared errors, of statistics and of the search for scales: e = value - element * scale, e * e, added up in chunks
 // of 128 neighbours of a row (the last is what is left): lane j of 8 adds e * e of elements j, j + 8, ... in order;
@@ -40,15 +43,15 @@ enum class ScaleRule : std::uint8_t {
   kAmax,               // amax / bound, rounded to scale_dtype
   kPowerOfTwo,         // E8M0: 2^ceil(log2(amax / bound)), so that nothing saturates; at least 2^-127
   kPowerOfTwoRounded,  // E8M0: 2^(floor(log2(r(amax))) - floor(log2(bound))), r rounds mantissas from 1.75 on up
-  kTwoLevel,           // E4M3: (amax / bound) / tensor_scale, within [2^-9, 448] (ModelOpt)
-  // E4M3: (amax / bound) * tensor_scale, at most 448, with tensor_scale the reciprocal of kTwoLevel's; a block of zeros
-  // has 0.125. value / (scale / tensor_scale) (compressed-tensors)
+  kTwoLevel,           // E4M3: amax / (bound * tensor_scale), within [2^-9, 448] (ModelOpt)
+  // E4M3: (amax / bound) * tensor_scale, within [2^-9, 448], with tensor_scale the reciprocal of kTwoLevel's; a block
+  // of zeros has 0.125. value / (scale / tensor_scale) (compressed-tensors)
   kTwoLevelReciprocal,
 };
 
 // How codes lie in memory. N rows, K columns.
 enum class Packing : std::uint8_t {
-  kBytes,         // [N, K] bytes
+  kBytes,         // [N, K] bytes; of 4 bits: integers in two's complement of 8 bits, E2M1 in the low nibble
   kNibblePairs,   // [N, K/2] bytes: element 2j in the low nibble
   kNibbleRows,    // [N/2, K] bytes: row 2i in the low nibble, two's complement
   kWords,         // [N, ceil(K * bits / 32)] words: code + 2^(bits - 1), element i from bit i * bits on

@@ -38,7 +38,8 @@ struct RowStatistics {
 struct QuantizeJob {
   Coding coding;
   Values values;
-  float tensor_scale = 1;         // kTensor: the scale. kTwoLevel: the second one
+  float tensor_scale = 1;         // kTensor: the scale. Two levels: the second one. As TensorScale gives it, or any
+                                  // other within [2^-126, 2^118], for a reciprocal [2^-118, 2^126]
   std::span<const float> amaxes;  // given ones, one a scale of the band in the order of `scales`; empty: of the values
   // Outputs; each may be empty, then it is not wanted.
   std::span<std::byte> codes;                // CodeBytes
@@ -59,7 +60,7 @@ struct Measured {
 
 // The scale of kTensor, or the second one of kTwoLevel, for the amax of a tensor and its fused siblings. For kTwoLevel
 // amax / (bound * 448), searched amax / (bound * 256), which leaves the blocks room; 1 for an amax of 0. For
-// kTwoLevelReciprocal its reciprocal, (bound * 448) / amax.
+// kTwoLevelReciprocal its reciprocal, (bound * 448) / amax. At least 2^-126, the reciprocal at most 2^126.
 [[nodiscard]] float TensorScale(const Coding& coding, float amax);
 
 // Thread-safe: calls may come from any number of threads at once and return when they are done.

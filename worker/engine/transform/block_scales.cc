@@ -5,8 +5,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
+#include "worker/engine/quantize/element_codes.h"
 #include "worker/engine/transform/element_transform.h"
 
 namespace slipway::engine {
@@ -21,18 +21,8 @@ std::int64_t ScaleColumns(const OutputTensor& tensor) { return tensor.scales->re
 
 constexpr std::array<float, 256> MakeE4M3Values() {
   std::array<float, 256> values{};
-  for (std::uint32_t code = 0; code < 256; ++code) {
-    const std::uint32_t exponent = (code >> 3) & 0xF;
-    const std::uint32_t fraction = code & 0x7;
-    float value = std::numeric_limits<float>::quiet_NaN();
-    if ((code & 0x7F) != 0x7F) {
-      // 2^-9 is the step of the subnormals.
-      value = static_cast<float>(exponent == 0 ? fraction : fraction + 8) * 0x1p-9F;
-      for (std::uint32_t i = 1; i < exponent; ++i) {
-        value *= 2;
-      }
-    }
-    values[code] = (code & 0x80) != 0 ? -value : value;
+  for (std::size_t code = 0; code < values.size(); ++code) {
+    values[code] = DecodeE4M3(static_cast<std::uint8_t>(code));
   }
   return values;
 }

@@ -6,62 +6,14 @@
 #include <cmath>
 #include <cstring>
 
+#include "worker/engine/float_bits.h"
+
 namespace slipway::engine {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "checkpoints and safetensors are little-endian");
 
-constexpr std::int32_t kInfinity = 0x7F800000;
 constexpr std::int32_t kOne = 0x3F800000;
-
-// The bits without the sign; of numbers, they are in the order of the magnitudes.
-std::int32_t Magnitude(float value) { return std::bit_cast<std::int32_t>(value) & 0x7FFFFFFF; }
-
-// All bits or none.
-std::int32_t MaskOf(bool condition) { return -static_cast<std::int32_t>(condition); }
-
-std::int32_t Select(bool condition, std::int32_t yes, std::int32_t no) { return no ^ ((yes ^ no) & MaskOf(condition)); }
-
-// Conversions by selection rather than by branches, so that the compiler makes vector code of the loops below.
-
-[[gnu::always_inline]] inline float FromBFloat16(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-[[gnu::always_inline]] inline std::uint16_t ToBFloat16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-  const std::uint32_t quiet_nan = (bits >> 16) | 0x0040;
-  return static_cast<std::uint16_t>(Magnitude(value) > kInfinity ? quiet_nan : rounded);
-}
-
-[[gnu::always_inline]] inline float FromHalf(std::uint16_t bits) {
-  const std::int32_t magnitude = bits & 0x7FFF;
-  const std::int32_t fraction = bits & 0x03FF;
-  // Subnormal: fraction times 2^-24, exact in binary32.
-  const auto subnormal = std::bit_cast<std::int32_t>(static_cast<float>(fraction) * 0x1p-24F);
-  const std::int32_t normal = (magnitude << 13) + ((127 - 15) << 23);
-  const std::int32_t special = kInfinity | (magnitude << 13) | (0x00400000 & MaskOf(fraction != 0));
-  const std::int32_t finite = Select(magnitude < 0x0400, subnormal, normal);
-  const std::int32_t result = Select(magnitude >= 0x7C00, special, finite);
-  return std::bit_cast<float>(static_cast<std::uint32_t>(result) | (static_cast<std::uint32_t>(bits & 0x8000) << 16));
-}
-
-[[gnu::always_inline]] inline std::uint16_t ToHalf(float value) {
-  const std::uint32_t sign = (std::bit_cast<std::uint32_t>(value) >> 16) & 0x8000;
-  const std::int32_t magnitude = Magnitude(value);
-  constexpr std::int32_t kSmallestThatRoundsToInfinity = 0x477FF000;  // 65520
-  constexpr std::int32_t kSmallestNormal = 0x38800000;                // 2^-14
-  constexpr std::int32_t kRebias = (127 - 15) << 23;
-  // Added to 2^-1, whose last place is a half's smallest subnormal, the FPU rounds where a half would.
-  const std::int32_t subnormal = std::bit_cast<std::int32_t>(std::bit_cast<float>(magnitude) + 0.5F) - 0x3F000000;
-  const std::int32_t normal = (magnitude - kRebias + 0x0FFF + ((magnitude >> 13) & 1)) >> 13;
-  const std::int32_t finite = Select(magnitude < kSmallestNormal, subnormal, normal);
-  const std::int32_t quiet_nan = 0x7E00 | ((magnitude >> 13) & 0x03FF);
-  const std::int32_t special = Select(magnitude > kInfinity, quiet_nan, 0x7C00);
-  const std::int32_t result = Select(magnitude >= kSmallestThatRoundsToInfinity, special, finite);
-  return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(result));
-}
 
 struct F32 {
   using Stored = float;
@@ -118,7 +70,7 @@ void MeasureBlock(const float* values, const float* results, Rounding& rounding)
     const auto divisor = std::bit_cast<float>(magnitude | (kOne & MaskOf(magnitude == 0)));
     const std::int32_t quotient = Magnitude(std::bit_cast<float>(error) / divisor);
     changed -= MaskOf(error != 0);
-    special |= MaskOf(rounded >= kInfinity) | (magnitude & MaskOf(rounded == 0));
+    special |= MaskOf(rounded >= kInfinityBits) | (magnitude & MaskOf(rounded == 0));
     absolute = std::max(absolute, error);
     relative = std::max(relative, quotient);
   }

@@ -1,0 +1,224 @@
+// What NVIDIA Model Optimizer's own conversion functions made (tests/data/README.md).
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tests/worker/engine/quantize/codings.h"
+#include "tests/worker/engine/quantize/implementations.h"
+#include "tests/worker/engine/quantize/nearest_code.h"
+#include "tests/worker/engine/quantize/vectors.h"
+#include "worker/engine/float_bits.h"
+
+namespace slipway::test {
+namespace {
+
+using engine::Values;
+
+class ModelOptVectors : public QuantizerTest {};
+INSTANTIATE_TEST_SUITE_P(All, ModelOptVectors, testing::ValuesIn(Implementations()), NameOf);
+
+const std::string kDTypes[] = {"float32", "bfloat16", "float16"};
+
+float FloatOf(const DenseTensor& tensor) { return ElementsOf<float>(tensor).at(0); }
+
+// What torch makes of a quotient whose dtype is that of the weight.
+float RoundedTo(DType dtype, float value) {
+  return dtype == DType::kBF16  ? engine::FromBFloat16(engine::ToBFloat16(value))
+         : dtype == DType::kF16 ? engine::FromHalf(engine::ToHalf(value))
+                                : value;
+}
+
+// torch's cast to E4M3 does not saturate: from the middle between 448 and the 480 that there is not on, it gives NaN.
+std::uint8_t TorchE4M3(float value) {
+  return std::fabs(value) > 464 ? static_cast<std::uint8_t>(value < 0 ? 0xFF : 0x7F)
+                                : NearestCode(Element::kE4M3, static_cast<double>(value));
+}
+
+// Model Optimizer rounds the quotient of a weight of 16 bits and the tensor's one scale to those 16 bits before the
+// cast, and does not saturate; we round once and saturate.
+TEST_P(ModelOptVectors, Fp8PerTensorDiffersByTheSecondRoundingAndTheMissingSaturationAlone) {
+  for (const std::string& dtype : kDTypes) {
+    for (const std::string suffix : {"", "_smallamax"}) {
+      const Vectors vectors = ReadVectors("modelopt_fp8_per_tensor_" + dtype + suffix);
+      const Values values = ValuesOf(vectors.at("in.w"));
+      const float scale = FloatOf(vectors.at("in.scale"));
+      EXPECT_EQ(TensorScale(kFp8Tensor, FloatOf(vectors.at("in.amax"))), scale);
+      const std::string codes = Quantize(quantizer(), kFp8Tensor, values, {.tensor_scale = scale}).codes;
+      const std::vector<float> weights = FloatsOf(values);
+      const std::string& expected = vectors.at("out.q").bytes;
+      ASSERT_EQ(codes.size(), expected.size());
+      for (std::size_t i = 0; i < codes.size(); ++i) {
+        const float quotient = weights[i] / scale;
+        ASSERT_EQ(static_cast<std::uint8_t>(expected[i]), TorchE4M3(RoundedTo(values.dtype, quotient))) << dtype << i;
+        ASSERT_EQ(static_cast<std::uint8_t>(codes[i]), NearestCode(Element::kE4M3, static_cast<double>(quotient)));
+      }
+      if (dtype == "float32" && suffix.empty()) {
+        EXPECT_EQ(codes, expected);
+      }
+    }
+  }
+}
+
+TEST_P(ModelOptVectors, Fp8PerChannelIsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    const Vectors vectors = ReadVectors("modelopt_fp8_per_channel_" + dtype);
+    const Quantized quantized = Quantize(quantizer(), kFp8Row, ValuesOf(vectors.at("in.w")));
+    EXPECT_EQ(Differences(quantized.scales, vectors.at("in.scale").bytes), 0) << dtype;
+    EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype;
+  }
+}
+
+TEST_P(ModelOptVectors, Fp8OfBlocksIsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    const Vectors vectors = ReadVectors("modelopt_fp8_block128_" + dtype);
+    const Quantized quantized = Quantize(quantizer(), kFp8Square, ValuesOf(vectors.at("in.w")));
+    EXPECT_EQ(Differences(quantized.scales, vectors.at("in.scale").bytes), 0) << dtype;
+    EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype;
+  }
+}
+
+// Where it pads, Model Optimizer takes scales of the weight's dtype, and rounds the quotient to it, too.
+TEST_P(ModelOptVectors, Fp8OfBlocksThatTheEdgeCutsHasTheSameScalesAndDiffersByTheSecondRoundingAlone) {
+  for (const std::string& dtype : kDTypes) {
+    const Vectors vectors = ReadVectors("modelopt_fp8_block128_padded_" + dtype);
+    const Values values = ValuesOf(vectors.at("in.w"));
+    Coding coding = kFp8Square;
+    coding.scale_dtype = values.dtype;
+    const Quantized quantized = Quantize(quantizer(), coding, values);
+    EXPECT_EQ(Differences(quantized.scales, vectors.at("out.scale").bytes), 0) << dtype;
+    const std::vector<float> scales = FloatsOf(ValuesOf(vectors.at("out.scale")));
+    const std::vector<float> weights = FloatsOf(values);
+    const std::string& expected = vectors.at("out.q").bytes;
+    ASSERT_EQ(quantized.codes.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const float quotient = weights[i] / scales[i % static_cast<std::size_t>(values.columns) / 128];
+      ASSERT_EQ(static_cast<std::uint8_t>(expected[i]), TorchE4M3(RoundedTo(values.dtype, quotient))) << dtype << i;
+      ASSERT_EQ(static_cast<std::uint8_t>(quantized.codes[i]),
+                NearestCode(Element::kE4M3, static_cast<double>(quotient)));
+    }
+    if (dtype == "float32") {
+      EXPECT_EQ(quantized.codes, expected);
+    }
+  }
+}
+
+TEST_P(ModelOptVectors, Int8PerChannelIsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    const Vectors vectors = ReadVectors("modelopt_int8_per_channel_" + dtype);
+    const Quantized quantized = Quantize(quantizer(), kInt8Row, ValuesOf(vectors.at("in.w")));
+    EXPECT_EQ(Differences(quantized.scales, vectors.at("in.scale").bytes), 0) << dtype;
+    EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype;
+  }
+}
+
+TEST_P(ModelOptVectors, Int4OfGroupsIsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    for (const int group : {128, 64, 32}) {
+      const Vectors vectors = ReadVectors("modelopt_int4_g" + std::to_string(group) + "_" + dtype);
+      Coding coding = kInt4Rows;
+      coding.group = group;
+      const Quantized quantized = Quantize(quantizer(), coding, ValuesOf(vectors.at("in.w")));
+      EXPECT_EQ(Differences(quantized.scales, vectors.at("in.scale").bytes), 0) << dtype << group;
+      EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype << group;
+    }
+  }
+}
+
+TEST_P(ModelOptVectors, Int4UnderScalesThatClipIsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    const Vectors vectors = ReadVectors("modelopt_int4_g128_clip_" + dtype);
+    Coding coding = kInt4Rows;
+    coding.bound = 1;  // so that what is given is the scale itself
+    const Quantized quantized = Quantize(quantizer(), coding, ValuesOf(vectors.at("in.w")),
+                                         {.amaxes = ElementsOf<float>(vectors.at("in.scale"))});
+    EXPECT_EQ(Differences(quantized.scales, vectors.at("in.scale").bytes), 0) << dtype;
+    EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype;
+    EXPECT_GT(quantized.statistics[5].saturated, 0) << dtype;
+  }
+}
+
+TEST_P(ModelOptVectors, Nvfp4IsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    for (const std::string suffix : {"", "_tiny", "_ties", "_sat"}) {
+      const Vectors vectors = ReadVectors("modelopt_nvfp4_" + dtype + suffix);
+      const Values values = ValuesOf(vectors.at("in.w"));
+      const float tensor_scale = FloatOf(vectors.at("in.scale_2"));
+      if (suffix != "_sat") {  // whose scale is four times too small
+        EXPECT_EQ(TensorScale(kNvfp4, quantizer().Measure(values)->amax), tensor_scale) << dtype << suffix;
+      }
+      const Quantized quantized = Quantize(quantizer(), kNvfp4, values, {.tensor_scale = tensor_scale});
+      EXPECT_EQ(Differences(quantized.scales, vectors.at("out.scale").bytes), 0) << dtype << suffix;
+      EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype << suffix;
+    }
+  }
+}
+
+// With a bound and a tensor scale of 1, a block's scale is its largest magnitude, rounded.
+TEST_P(ModelOptVectors, Nvfp4RoundsScalesTheSame) {
+  const Vectors vectors = ReadVectors("modelopt_nvfp4_scale_cast");
+  Coding coding = kNvfp4;
+  coding.bound = 1;
+  std::vector<float> amaxes = ElementsOf<float>(vectors.at("in.x"));
+  std::string expected = vectors.at("out.q").bytes;
+  for (std::size_t i = amaxes.size(); i-- > 0;) {
+    if (!(amaxes[i] > 0)) {  // no largest magnitude
+      amaxes.erase(amaxes.begin() + static_cast<std::ptrdiff_t>(i));
+      expected.erase(i, 1);
+    }
+  }
+  ASSERT_GT(amaxes.size(), 60);
+  const std::vector<float> zeros(amaxes.size() * 16);
+  const Values values{.dtype = DType::kF32,
+                      .bytes = std::as_bytes(std::span(zeros)),
+                      .rows = static_cast<std::int64_t>(amaxes.size()),
+                      .columns = 16};
+  EXPECT_EQ(Differences(Quantize(quantizer(), coding, values, {.amaxes = amaxes}).scales, expected), 0);
+}
+
+TEST_P(ModelOptVectors, Mxfp8IsTheSame) {
+  for (const std::string& dtype : kDTypes) {
+    const Vectors vectors = ReadVectors("modelopt_mxfp8_" + dtype);
+    const Quantized quantized = Quantize(quantizer(), kMxfp8, ValuesOf(vectors.at("in.w")));
+    EXPECT_EQ(Differences(quantized.scales, vectors.at("out.scale").bytes), 0) << dtype;
+    EXPECT_EQ(Differences(quantized.codes, vectors.at("out.q").bytes), 0) << dtype;
+  }
+}
+
+// Model Optimizer lets ties go to the smaller magnitude here and writes zeros as -0; we round ties to even as in NVFP4.
+TEST_P(ModelOptVectors, Mxfp4HasTheSameScalesAndDiffersInTiesAndTheSignOfZeroAlone) {
+  std::int64_t ties = 0;
+  for (const std::string& dtype : kDTypes) {
+    for (const std::string suffix : {"", "_ties"}) {
+      const Vectors vectors = ReadVectors("modelopt_mxfp4_" + dtype + suffix);
+      const Values values = ValuesOf(vectors.at("in.w"));
+      const Quantized quantized = Quantize(quantizer(), kMxfp4, values);
+      const std::string& scales = vectors.at("out.scale").bytes;
+      EXPECT_EQ(Differences(quantized.scales, scales), 0) << dtype << suffix;
+      const std::string& expected = vectors.at("out.q").bytes;
+      ASSERT_EQ(quantized.codes.size(), expected.size());
+      const std::vector<float> weights = FloatsOf(values);
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        const int shift = i % 2 == 0 ? 0 : 4;
+        const int code = (static_cast<std::uint8_t>(quantized.codes[i / 2]) >> shift) & 15;
+        const int other = (static_cast<std::uint8_t>(expected[i / 2]) >> shift) & 15;
+        const double quotient =
+            std::ldexp(static_cast<double>(weights[i]), 127 - static_cast<std::uint8_t>(scales[i / 32]));
+        ASSERT_EQ(code, NearestCode(Element::kE2M1, quotient)) << dtype << suffix << i;
+        const double distance = std::fabs(ValueOfCode(Element::kE2M1, code) - quotient);
+        const double other_distance = std::fabs(ValueOfCode(Element::kE2M1, other) - quotient);
+        ASSERT_EQ(distance, other_distance) << dtype << suffix << i;
+        if ((code & 7) != (other & 7)) {
+          ++ties;
+          ASSERT_LT(other & 7, code & 7);
+        }
+      }
+    }
+  }
+  EXPECT_GT(ties, 0);
+}
+
+}  // namespace
+}  // namespace slipway::test
