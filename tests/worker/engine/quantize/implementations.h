@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "worker/engine/device/cuda_devices.h"
+#include "worker/engine/quantize/cuda/cuda_quantizer.h"
 #include "worker/engine/quantize/reference.h"
 
 namespace slipway::test {
@@ -16,8 +19,16 @@ struct Implementation {
   std::unique_ptr<engine::Quantizer> (*make)();
 };
 
+inline std::unique_ptr<engine::Quantizer> MakeCuda() { return *engine::MakeCudaQuantizer(0, std::int64_t{32} << 20); }
+
 // Those that this machine has.
-inline std::vector<Implementation> Implementations() { return {{"Reference", engine::MakeReferenceQuantizer}}; }
+inline std::vector<Implementation> Implementations() {
+  std::vector<Implementation> implementations = {{"Reference", engine::MakeReferenceQuantizer}};
+  if (!engine::CudaDevices().empty()) {
+    implementations.push_back({"Cuda", MakeCuda});
+  }
+  return implementations;
+}
 
 // The parameter of tests that all implementations pass.
 class QuantizerTest : public testing::TestWithParam<Implementation> {

@@ -33,7 +33,7 @@ __device__ __forceinline__ float ScaleAt(const Arguments& a, std::int64_t row, s
 template <DType kType>
 __global__ void __launch_bounds__(kBlockThreads) CodeUnits(const Arguments a) {
   const Packing packing = a.coding.packing;
-  const int bits = packing == Packing::kBytes ? 8 : BitsOf(a.coding.element);
+  const int bits = packing == Packing::kBytes ? 8 : ElementBits(a.coding.element);
   const std::uint32_t mask = (1U << bits) - 1;
   const bool words = packing == Packing::kWords || packing == Packing::kWordsColumns || packing == Packing::kWordsRows;
   const std::uint32_t offset = words ? 1U << (bits - 1) : 0;
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kBlockThreads) CodeUnits(const Arguments a) {
 void LaunchCodes(const DeviceJob& job, cudaStream_t stream) {
   const DeviceValues& values = job.values;
   const std::int64_t units =
-      UnitsOf(job.coding.packing, BitsOf(job.coding.element), values.rows, values.columns);
+      UnitsOf(job.coding.packing, ElementBits(job.coding.element), values.rows, values.columns);
   const Arguments arguments{values.data,      BlocksOf(job.coding, values.rows, values.columns),
                             job.coding,       job.tensor_scale,
                             job.scales,       job.codes,

@@ -140,7 +140,7 @@ __device__ __forceinline__ void StoreVector(void* codes, std::int64_t number, co
 template <Element kElement, DType kType>
 __device__ __forceinline__ void EncodeVector(const Vector<kType>& values, const Divisor& divisor, std::uint32_t flip,
                                              void* codes, std::int64_t number) {
-  if constexpr (BitsOf(kElement) == 8) {
+  if constexpr (ElementBits(kElement) == 8) {
     std::uint32_t words[4];
     EncodeBytes<kElement>(values, divisor, words);
     StoreVector(codes, number, words, flip);

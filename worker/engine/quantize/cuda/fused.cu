@@ -9,7 +9,6 @@
 namespace slipway::engine {
 namespace {
 
-constexpr int kVectorLimit = 4;  // that a thread holds
 constexpr std::int64_t kMostBlocks = 0x7FFFFFFF;
 constexpr std::int64_t kMostBlocksDown = 0xFFFF;
 constexpr int kSquare = 128;
@@ -203,12 +202,13 @@ bool LaunchRows(const Arguments& a, cudaStream_t stream) {
   if (vectors <= 128) {
     return LaunchRows<kType, kElement, 1>(a, stream);
   }
-  if (vectors <= 2 * kThreads) {
+  // Two blocks at least fit a multiprocessor, so that one reads while the other writes.
+  if (vectors <= (kWide ? 2 * kThreads : kThreads)) {
     return LaunchRows<kType, kElement, 2>(a, stream);
   }
   if constexpr (!kWide) {
-    if (vectors <= kVectorLimit * kThreads) {
-      return LaunchRows<kType, kElement, kVectorLimit>(a, stream);
+    if (vectors <= 4 * kThreads) {
+      return LaunchRows<kType, kElement, 4>(a, stream);
     }
   }
   return false;
@@ -289,7 +289,7 @@ bool LaunchSquares(const Arguments& a, cudaStream_t stream) {
 bool PackingOf(const Coding& coding, std::uint32_t& flip) {
   flip = 0;
   if (coding.packing == Packing::kBytes) {
-    return BitsOf(coding.element) == 8;
+    return ElementBits(coding.element) == 8;
   }
   if (coding.packing == Packing::kWords) {
     flip = coding.element == Element::kInt8 ? 0x80808080U : 0x88888888U;

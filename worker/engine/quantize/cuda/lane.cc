@@ -52,6 +52,11 @@ void LanePool::Add(Lane lane) {
   free_.push_back(std::make_unique<Lane>(std::move(lane)));
 }
 
+void LanePool::Clear() {
+  const std::lock_guard lock(mutex_);
+  free_.clear();
+}
+
 LanePool::Loan LanePool::Take() {
   std::unique_lock lock(mutex_);
   freed_.wait(lock, [this] { return !free_.empty(); });

@@ -37,6 +37,7 @@ struct Lane {
 class LanePool {
  public:
   void Add(Lane lane);
+  void Clear();  // once no loan is out
 
   // A lane, returned when it goes.
   class Loan {

@@ -83,15 +83,27 @@ __global__ void __launch_bounds__(kBlockThreads) MeasureValues(const void* value
 
 cudaError_t LaunchMeasure(const DeviceValues& values, std::int64_t first_index, DeviceMeasured* measured,
                           cudaStream_t stream) {
-  constexpr std::int64_t kMostBlocks = 2048;  // more than any GPU runs at once, fewer than would queue for the atomics
   const std::int64_t count = values.rows * values.columns;
-  const std::int64_t blocks =
-      std::clamp<std::int64_t>(CeilingOf(count, std::int64_t{kVector} * kBlockThreads * kInFlight), 1, kMostBlocks);
+  const std::int64_t wanted =
+      std::max<std::int64_t>(CeilingOf(count, std::int64_t{kVector} * kBlockThreads * kInFlight), 1);
+  cudaError_t error = cudaSuccess;
   WithValueType(values.dtype, [&]<DType kType>() {
-    MeasureValues<kType><<<static_cast<unsigned>(blocks), kBlockThreads, 0, stream>>>(values.data, count, first_index,
-                                                                                      measured);
+    // As many blocks as run at once: each goes over its share of the values, and all end together.
+    int device = 0;
+    int multiprocessors = 1;
+    int blocks_each = 1;
+    for (const cudaError_t step :
+         {cudaGetDevice(&device), cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+          cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_each, MeasureValues<kType>, kBlockThreads, 0)}) {
+      error = error == cudaSuccess ? step : error;
+    }
+    if (error == cudaSuccess) {
+      const auto grid = static_cast<unsigned>(std::min(wanted, std::int64_t{multiprocessors} * blocks_each));
+      MeasureValues<kType><<<grid, kBlockThreads, 0, stream>>>(values.data, count, first_index, measured);
+      error = cudaGetLastError();
+    }
   });
-  return cudaGetLastError();
+  return error;
 }
 
 }  // namespace slipway::engine
