@@ -38,12 +38,13 @@ struct RowStatistics {
 struct QuantizeJob {
   Coding coding;
   Values values;
-  float tensor_scale = 1;         // kTensor: the scale. Two levels: the second one. As TensorScale gives it, or any
-                                  // other within [2^-126, 2^118], for a reciprocal [2^-118, 2^126]
-  std::span<const float> amaxes;  // given ones, one a scale of the band in the order of `scales`; empty: of the values
+  float tensor_scale = 1;  // kTensor: the scale. Two levels: the second one. As TensorScale gives it, or any
+                           // other within [2^-126, 2^118], for a reciprocal [2^-118, 2^126]
+  std::span<const float> amaxes = {};  // given ones, finite, one a scale of the band in the order of `scales`;
+                                       // empty: of the values
   // Outputs; each may be empty, then it is not wanted.
-  std::span<std::byte> codes;                // CodeBytes
-  std::span<std::byte> scales;               // ScaleCount of scale_dtype, row-major [N, scales a row]; for
+  std::span<std::byte> codes = {};           // CodeBytes
+  std::span<std::byte> scales = {};          // ScaleCount of scale_dtype, row-major [N, scales a row]; for
                                              // kWordsColumns and kWordsRows [scales a row, N]
   std::span<RowStatistics> statistics = {};  // one a row
 };

@@ -58,6 +58,9 @@ inline std::uint8_t NearestCode(engine::Element element, double value) {
       continue;
     }
     const double distance = std::fabs(within - ValueOfCode(element, code));
+    if (signs && distance > least) {
+      break;  // magnitudes grow from here on
+    }
     if (distance < least || (distance == least && code % 2 == 0)) {
       least = distance;
       best = code;

@@ -1,6 +1,10 @@
 // Vectors (tests/data/README.md) and what a Quantizer makes of them.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <string>
@@ -47,7 +51,9 @@ inline std::vector<float> FloatsOf(const engine::Values& values) {
     const int exponent = (bits & 0x7FFF) >> fraction_bits;
     const int fraction = bits & ((1 << fraction_bits) - 1);
     const int whole = exponent == 0 ? fraction : fraction + (1 << fraction_bits);
-    const double magnitude = std::ldexp(whole, std::max(exponent, 1) - bias - fraction_bits);
+    const bool finite = exponent < 2 * bias + 1;
+    const double special = fraction == 0 ? INFINITY : NAN;
+    const double magnitude = finite ? std::ldexp(whole, std::max(exponent, 1) - bias - fraction_bits) : special;
     floats[i] = static_cast<float>((bits & 0x8000) != 0 ? -magnitude : magnitude);
   }
   return floats;
