@@ -64,7 +64,7 @@ __global__ void Fill(std::uint16_t* values, std::int64_t count, std::uint32_t se
 cudaError_t LaunchCopy(const void* from, void* to, std::int64_t bytes, cudaStream_t stream) {
   const std::int64_t pairs = bytes / (16 * kInFlight) / kThreads * kThreads;  // whole blocks
   Copy<<<static_cast<unsigned>(pairs / kThreads), kThreads, 0, stream>>>(static_cast<const uint4*>(from),
-                                                                        static_cast<uint4*>(to), pairs);
+                                                                         static_cast<uint4*>(to), pairs);
   return cudaGetLastError();
 }
 

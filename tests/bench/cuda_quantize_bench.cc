@@ -1,5 +1,5 @@
-// Quantization on a GPU: how near its kernels come to the bandwidth of a copy of as many bytes, and how near whole calls
-// of several threads come to the rate at which the values reach the GPU. cuda_quantize_bench [GPU]
+// Quantization on a GPU: how near its kernels come to the bandwidth of a copy of as many bytes, and how near whole
+// calls of several threads come to the rate at which the values reach the GPU. cuda_quantize_bench [GPU]
 #include <cstdio>
 #include <cstdlib>
 
@@ -121,16 +121,16 @@ class KernelBench {
   }
 
   void Run() {
-    std::printf("\n%lld x %lld BF16 in device memory, GB/s of bytes read and written\n",
-                static_cast<long long>(rows_), static_cast<long long>(columns_));
+    std::printf("\n%lld x %lld BF16 in device memory, GB/s of bytes read and written\n", static_cast<long long>(rows_),
+                static_cast<long long>(columns_));
     std::printf("%-20s %10s %10s %7s %14s\n", "kernel", "GB/s", "copy GB/s", "ratio", "with statistics");
     const double read = Rate(value_bytes(), [&] {
       Check(LaunchRead(values_, value_bytes(), static_cast<std::uint32_t*>(measured_) + 16, stream_), "read");
     });
     const double memcpy_rate = Rate(2 * value_bytes(), [&] {
-      Check(cudaMemcpyAsync(codes_, values_, static_cast<std::size_t>(value_bytes()), cudaMemcpyDeviceToDevice,
-                            stream_),
-            "memcpy");
+      Check(
+          cudaMemcpyAsync(codes_, values_, static_cast<std::size_t>(value_bytes()), cudaMemcpyDeviceToDevice, stream_),
+          "memcpy");
     });
     std::printf("%-20s %10.0f %10s\n", "cudaMemcpy", memcpy_rate, "");
     const double measure = Rate(value_bytes(), [&] {
@@ -159,9 +159,8 @@ class KernelBench {
                   .tensor_scale = TensorScale(coding, 0.07F),
                   .codes = codes_,
                   .scales = scales_};
-    const std::int64_t bytes =
-        value_bytes() + CodeBytes(coding, rows_, columns_) +
-        ScaleCount(coding, rows_, columns_) * engine::InfoOf(coding.scale_dtype).bytes;
+    const std::int64_t bytes = value_bytes() + CodeBytes(coding, rows_, columns_) +
+                               ScaleCount(coding, rows_, columns_) * engine::InfoOf(coding.scale_dtype).bytes;
     const std::int64_t half = std::min(bytes / 2 / 32 * 32, value_bytes());
     const double copy = Rate(2 * half, [&] { Check(LaunchCopy(values_, codes_, half, stream_), "copy"); });
     const double rate = Rate(bytes, [&] { Check(LaunchQuantize(job, stream_), format.name); });
@@ -239,17 +238,17 @@ double CallRate(engine::Quantizer& quantizer, const Coding& coding, int threads,
         std::vector<std::byte> scales(static_cast<std::size_t>(4 * ScaleCount(coding, kRows, kColumns)));
         std::vector<engine::RowStatistics> rows(statistics ? kRows : 0);
         for (int call = 0; call < calls; ++call) {
-          const absl::Status status = quantizer.Quantize(
-              {.coding = coding,
-               .values = {.dtype = DType::kBF16,
-                          .bytes = values[static_cast<std::size_t>(i)].bytes,
-                          .rows = kRows,
-                          .columns = kColumns},
-               .tensor_scale = 1e-4F,
-               .codes = codes[static_cast<std::size_t>(i)].bytes,
-               .scales = std::span(scales).first(static_cast<std::size_t>(
-                   ScaleCount(coding, kRows, kColumns) * engine::InfoOf(coding.scale_dtype).bytes)),
-               .statistics = rows});
+          const absl::Status status =
+              quantizer.Quantize({.coding = coding,
+                                  .values = {.dtype = DType::kBF16,
+                                             .bytes = values[static_cast<std::size_t>(i)].bytes,
+                                             .rows = kRows,
+                                             .columns = kColumns},
+                                  .tensor_scale = 1e-4F,
+                                  .codes = codes[static_cast<std::size_t>(i)].bytes,
+                                  .scales = std::span(scales).first(static_cast<std::size_t>(
+                                      ScaleCount(coding, kRows, kColumns) * engine::InfoOf(coding.scale_dtype).bytes)),
+                                  .statistics = rows});
           if (!status.ok()) {
             std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
             std::exit(1);
@@ -278,8 +277,8 @@ void RunCalls(int device) {
   }
   std::printf("\nwhole calls, 1024 x 8192 BF16 each: GB/s of values, and of the upload rate (%.1f GB/s)\n", upload);
   std::printf("%-16s %8s %18s %18s %22s\n", "format", "threads", "pinned", "not pinned", "pinned, statistics");
-  for (const Format& format : {Format{"fp8 (tensor)", kFp8Tensor}, Format{"fp8-block", kFp8Square},
-                               Format{"nvfp4", kNvfp4}}) {
+  for (const Format& format :
+       {Format{"fp8 (tensor)", kFp8Tensor}, Format{"fp8-block", kFp8Square}, Format{"nvfp4", kNvfp4}}) {
     for (const int threads : {1, 2, 4, 8}) {
       const double pinned = CallRate(**quantizer, format.coding, threads, true, false);
       const double plain = CallRate(**quantizer, format.coding, threads, false, false);

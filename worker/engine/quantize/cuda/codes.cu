@@ -62,15 +62,13 @@ __global__ void __launch_bounds__(kBlockThreads) CodeUnits(const Arguments a) {
 
 void LaunchCodes(const DeviceJob& job, cudaStream_t stream) {
   const DeviceValues& values = job.values;
-  const std::int64_t units =
-      UnitsOf(job.coding.packing, ElementBits(job.coding.element), values.rows, values.columns);
-  const Arguments arguments{values.data,      BlocksOf(job.coding, values.rows, values.columns),
-                            job.coding,       job.tensor_scale,
-                            job.scales,       job.codes,
+  const std::int64_t units = UnitsOf(job.coding.packing, ElementBits(job.coding.element), values.rows, values.columns);
+  const Arguments arguments{values.data, BlocksOf(job.coding, values.rows, values.columns),
+                            job.coding,  job.tensor_scale,
+                            job.scales,  job.codes,
                             units};
   const auto grid = static_cast<unsigned>(std::min(CeilingOf(units, kBlockThreads), kMostBlocks));
-  WithValueType(values.dtype,
-                [&]<DType kType>() { CodeUnits<kType><<<grid, kBlockThreads, 0, stream>>>(arguments); });
+  WithValueType(values.dtype, [&]<DType kType>() { CodeUnits<kType><<<grid, kBlockThreads, 0, stream>>>(arguments); });
 }
 
 }  // namespace slipway::engine

@@ -92,8 +92,7 @@ class CudaQuantizer final : public Quantizer {
     SLIPWAY_RETURN_IF_ERROR(scope.status());
     const LanePool::Loan lane = lanes_.Take();
     for (std::int64_t first = 0; first < job.values.rows; first += *rows) {
-      const absl::Status status =
-          QuantizePiece(*lane, PieceOf(job, first, std::min(*rows, job.values.rows - first)));
+      const absl::Status status = QuantizePiece(*lane, PieceOf(job, first, std::min(*rows, job.values.rows - first)));
       if (!status.ok()) {
         return Drained(*lane, status);
       }
@@ -123,10 +122,9 @@ class CudaQuantizer final : public Quantizer {
       part.rows = count;
       part.bytes = values.bytes.subspan(static_cast<std::size_t>(first * row_bytes),
                                         static_cast<std::size_t>(count * row_bytes));
-      const absl::Status status =
-          SquaredErrorsOfPart(*lane, coding, part, scales,
-                              errors.subspan(static_cast<std::size_t>(first) * scales.size(),
-                                             static_cast<std::size_t>(count) * scales.size()));
+      const absl::Status status = SquaredErrorsOfPart(*lane, coding, part, scales,
+                                                      errors.subspan(static_cast<std::size_t>(first) * scales.size(),
+                                                                     static_cast<std::size_t>(count) * scales.size()));
       if (!status.ok()) {
         return Drained(*lane, status);
       }
@@ -142,9 +140,9 @@ class CudaQuantizer final : public Quantizer {
   }
 
   [[nodiscard]] absl::Status TooSmall(std::int64_t needed) const {
-    return Error(Reason::kMemoryBudgetTooSmall,
-                 fmt::format("{}: {} bytes of GPU memory are needed at a time, a call has {}", name_, needed,
-                             lane_bytes_));
+    return Error(
+        Reason::kMemoryBudgetTooSmall,
+        fmt::format("{}: {} bytes of GPU memory are needed at a time, a call has {}", name_, needed, lane_bytes_));
   }
 
   [[nodiscard]] absl::StatusOr<Measured> MeasureIn(Lane& lane, const Values& values) const {
@@ -213,12 +211,11 @@ class CudaQuantizer final : public Quantizer {
     std::byte* device = lane.device.data();
     SLIPWAY_RETURN_IF_ERROR(lane.Upload(values.bytes, 0));
     SLIPWAY_RETURN_IF_ERROR(lane.Upload(std::as_bytes(scales), scales_at));
-    SLIPWAY_RETURN_IF_ERROR(
-        CudaStatus(LaunchSquaredErrors(coding, ValuesAt(values, device),
-                                       std::bit_cast<const float*>(device + scales_at),
-                                       static_cast<std::int64_t>(scales.size()),
-                                       std::bit_cast<double*>(device + errors_at), lane.stream.get()),
-                   "summing squared errors"));
+    SLIPWAY_RETURN_IF_ERROR(CudaStatus(
+        LaunchSquaredErrors(coding, ValuesAt(values, device), std::bit_cast<const float*>(device + scales_at),
+                            static_cast<std::int64_t>(scales.size()), std::bit_cast<double*>(device + errors_at),
+                            lane.stream.get()),
+        "summing squared errors"));
     const std::span<std::byte> target = std::as_writable_bytes(errors);
     SLIPWAY_RETURN_IF_ERROR(lane.Download(errors_at, target));
     SLIPWAY_RETURN_IF_ERROR(lane.stream.Wait());

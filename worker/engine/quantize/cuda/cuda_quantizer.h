@@ -14,9 +14,9 @@
 
 namespace slipway::engine {
 
-inline constexpr std::int64_t kCudaLanes = 4;                                   // at most
-inline constexpr std::int64_t kLargestCudaLane = std::int64_t{64} << 20;        // bytes
-inline constexpr std::int64_t kSmallestCudaBudget = std::int64_t{4} << 20;      // less is MEMORY_BUDGET_TOO_SMALL
+inline constexpr std::int64_t kCudaLanes = 4;                               // at most
+inline constexpr std::int64_t kLargestCudaLane = std::int64_t{64} << 20;    // bytes
+inline constexpr std::int64_t kSmallestCudaBudget = std::int64_t{4} << 20;  // less is MEMORY_BUDGET_TOO_SMALL
 
 // What a quantizer made with `memory_budget` takes on the device, and as much again of pinned host memory. CUDA's own
 // context (some hundred MiB of the device) is not in it.

@@ -10,7 +10,7 @@
 
 namespace slipway::engine {
 
-inline constexpr int kVector = 16;        // values that a thread of a fused kernel has at a time
+inline constexpr int kVector = 16;  // values that a thread of a fused kernel has at a time
 inline constexpr int kBlockThreads = 256;
 inline constexpr unsigned kWholeWarp = 0xFFFFFFFFU;
 

@@ -57,11 +57,10 @@ __device__ __forceinline__ void EncodeBytes(const Vector<kType>& values, const D
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if constexpr (kElement == Element::kE4M3) {
-        words[i] = EncodePairE4M3(SignedQuotient(values.At(4 * i), divisor),
-                                  SignedQuotient(values.At(4 * i + 1), divisor)) |
-                   EncodePairE4M3(SignedQuotient(values.At(4 * i + 2), divisor),
-                                  SignedQuotient(values.At(4 * i + 3), divisor))
-                       << 16;
+        words[i] =
+            EncodePairE4M3(SignedQuotient(values.At(4 * i), divisor), SignedQuotient(values.At(4 * i + 1), divisor)) |
+            EncodePairE4M3(SignedQuotient(values.At(4 * i + 2), divisor), SignedQuotient(values.At(4 * i + 3), divisor))
+                << 16;
       } else {
         const std::uint32_t low = __byte_perm(EncodeOne<kElement>(values.At(4 * i), divisor),
                                               EncodeOne<kElement>(values.At(4 * i + 1), divisor), 0x0040);
@@ -126,8 +125,7 @@ __device__ __forceinline__ void EncodeNibbleRows(const Vector<kType>& low, const
 
 __device__ __forceinline__ void StoreVector(void* codes, std::int64_t number, const std::uint32_t (&words)[4],
                                             std::uint32_t flip) {
-  static_cast<uint4*>(codes)[number] =
-      make_uint4(words[0] ^ flip, words[1] ^ flip, words[2] ^ flip, words[3] ^ flip);
+  static_cast<uint4*>(codes)[number] = make_uint4(words[0] ^ flip, words[1] ^ flip, words[2] ^ flip, words[3] ^ flip);
 }
 
 __device__ __forceinline__ void StoreVector(void* codes, std::int64_t number, const std::uint32_t (&words)[2],

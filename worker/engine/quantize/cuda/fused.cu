@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(kBlockThreads) CodeSquares(const Arguments a) 
     largest = max(largest, values[i].LargestMagnitudeBits());
   }
   const float amax = Vector<kType>::FromMagnitudeBits(BlockMaximum(largest, scratch));
-  const Divisor divisor = MakeScale<kType>(
-      a, amax, static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x, threadIdx.x == 0);
+  const Divisor divisor =
+      MakeScale<kType>(a, amax, static_cast<std::int64_t>(blockIdx.y) * gridDim.x + blockIdx.x, threadIdx.x == 0);
   if (a.codes == nullptr) {
     return;
   }
@@ -139,8 +139,7 @@ __global__ void __launch_bounds__(kBlockThreads) CodeGroups(const Arguments a, s
     return;
   }
   const bool first = (number & ((1 << shift) - 1)) == 0;
-  const Divisor divisor =
-      MakeScale<kType>(a, Vector<kType>::FromMagnitudeBits(largest), number >> shift, first);
+  const Divisor divisor = MakeScale<kType>(a, Vector<kType>::FromMagnitudeBits(largest), number >> shift, first);
   if (a.codes != nullptr) {
     EncodeVector<kElement>(values, divisor, a.flip, a.codes, number);
   }
@@ -186,8 +185,7 @@ __global__ void __launch_bounds__(kBlockThreads) CodeGroupsOfRowPairs(const Argu
 template <DType kType, Element kElement, int kVectors>
 bool LaunchRows(const Arguments& a, cudaStream_t stream) {
   const std::int64_t threads = CeilingOf(CeilingOf(a.columns / kVector, kVectors), 32) * 32;
-  CodeRows<kType, kElement, kVectors>
-      <<<static_cast<unsigned>(a.rows), static_cast<unsigned>(threads), 0, stream>>>(a);
+  CodeRows<kType, kElement, kVectors><<<static_cast<unsigned>(a.rows), static_cast<unsigned>(threads), 0, stream>>>(a);
   return true;
 }
 
@@ -327,8 +325,8 @@ bool LaunchFusedOf(const Arguments& a, cudaStream_t stream) {
 }  // namespace
 
 bool LaunchFused(const DeviceJob& job, cudaStream_t stream) {
-  Arguments arguments{job.values.data,  job.values.columns, job.values.rows, job.coding,
-                      job.tensor_scale, 0,                  job.codes,       job.scales};
+  Arguments arguments{job.values.data, job.values.columns, job.values.rows, job.coding, job.tensor_scale, 0,
+                      job.codes,       job.scales};
   if (job.values.columns % kVector != 0 || job.amaxes != nullptr || job.coding.search != ScaleSearch::kAmax ||
       !PackingOf(job.coding, arguments.flip)) {
     return false;

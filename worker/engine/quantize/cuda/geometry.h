@@ -46,8 +46,8 @@ SLIPWAY_HOST_DEVICE constexpr Blocks BlocksOf(const Coding& coding, std::int64_t
 struct PackedUnit {
   std::int64_t row = 0;  // of the value in the lowest bits
   std::int64_t column = 0;
-  int values = 1;     // how many; fewer at the end of a row of kWords
-  bool down = false;  // they lie one below the other, not side by side
+  int values = 1;       // how many; fewer at the end of a row of kWords
+  bool down = false;    // they lie one below the other, not side by side
   std::int64_t at = 0;  // of the unit, in units
 };
 
@@ -64,8 +64,7 @@ SLIPWAY_HOST_DEVICE constexpr int ValuesOfUnit(Packing packing, int bits) {
   }
 }
 
-SLIPWAY_HOST_DEVICE constexpr std::int64_t UnitsOf(Packing packing, int bits, std::int64_t rows,
-                                                   std::int64_t columns) {
+SLIPWAY_HOST_DEVICE constexpr std::int64_t UnitsOf(Packing packing, int bits, std::int64_t rows, std::int64_t columns) {
   return packing == Packing::kWords ? rows * CeilingOf(columns, 32 / bits)
                                     : rows * columns / ValuesOfUnit(packing, bits);
 }

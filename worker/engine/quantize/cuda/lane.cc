@@ -27,9 +27,8 @@ absl::Status Lane::Upload(std::span<const std::byte> source, std::int64_t offset
     std::memcpy(staged, source.data(), source.size());
     from = staged;
   }
-  return CudaStatus(
-      cudaMemcpyAsync(device.data() + offset, from, source.size(), cudaMemcpyHostToDevice, stream.get()),
-      "copying to the GPU");
+  return CudaStatus(cudaMemcpyAsync(device.data() + offset, from, source.size(), cudaMemcpyHostToDevice, stream.get()),
+                    "copying to the GPU");
 }
 
 absl::Status Lane::Download(std::int64_t offset, std::span<std::byte> target) {

@@ -42,8 +42,8 @@ __device__ __forceinline__ void Note(const Vector<kType>& vector, std::int64_t n
 }
 
 template <DType kType>
-__global__ void __launch_bounds__(kBlockThreads) MeasureValues(const void* values, std::int64_t count,
-                                                               std::int64_t first_index, DeviceMeasured* measured) {
+__global__ void __launch_bounds__(kBlockThreads)
+    MeasureValues(const void* values, std::int64_t count, std::int64_t first_index, DeviceMeasured* measured) {
   __shared__ std::uint32_t scratch[32];
   const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * kBlockThreads;
   const std::int64_t self = static_cast<std::int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x;

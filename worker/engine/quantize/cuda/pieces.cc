@@ -25,8 +25,7 @@ PieceLayout LayoutOf(const QuantizeJob& job, std::int64_t rows) {
   layout.codes = layout.amaxes + (job.amaxes.empty() ? 0 : Aligned(scales * std::int64_t{sizeof(float)}));
   layout.scales = layout.codes + (job.codes.empty() ? 0 : Aligned(CodeBytes(job.coding, rows, columns)));
   layout.statistics = layout.scales + Aligned(scales * InfoOf(job.coding.scale_dtype).bytes);
-  layout.size =
-      layout.statistics + (job.statistics.empty() ? 0 : Aligned(rows * std::int64_t{sizeof(RowStatistics)}));
+  layout.size = layout.statistics + (job.statistics.empty() ? 0 : Aligned(rows * std::int64_t{sizeof(RowStatistics)}));
   return layout;
 }
 

@@ -20,8 +20,8 @@ absl::StatusOr<PinnedMemory> PinnedMemory::Allocate(std::int64_t size) {
   PinnedMemory memory;
   if (size > 0) {
     void* address = nullptr;
-    SLIPWAY_RETURN_IF_ERROR(CudaStatus(
-        cudaHostAlloc(&address, static_cast<std::size_t>(size), cudaHostAllocPortable), "pinning host memory"));
+    SLIPWAY_RETURN_IF_ERROR(CudaStatus(cudaHostAlloc(&address, static_cast<std::size_t>(size), cudaHostAllocPortable),
+                                       "pinning host memory"));
     memory.bytes_ = {static_cast<std::byte*>(address), static_cast<std::size_t>(size)};
   }
   return memory;

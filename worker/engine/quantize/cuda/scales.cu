@@ -178,9 +178,12 @@ __global__ void __launch_bounds__(kBlockThreads) ScaleWide(const Arguments a) {
 
 void LaunchScales(const DeviceJob& job, cudaStream_t stream) {
   const DeviceValues& values = job.values;
-  const Arguments arguments{values.data,      BlocksOf(job.coding, values.rows, values.columns),
-                            job.coding,       job.tensor_scale,
-                            job.amaxes,       job.scales,
+  const Arguments arguments{values.data,
+                            BlocksOf(job.coding, values.rows, values.columns),
+                            job.coding,
+                            job.tensor_scale,
+                            job.amaxes,
+                            job.scales,
                             CandidatesOf(job.coding)};
   const std::int64_t blocks = arguments.blocks.Down() * arguments.blocks.Across();
   const bool narrow = arguments.blocks.block_rows == 1 && arguments.blocks.block_columns <= kChunk;

@@ -41,9 +41,8 @@ class RowScales {
     if (column >= end_) {
       const std::int64_t place = column / a_.blocks.block_columns;
       end_ = (place + 1) * a_.blocks.block_columns;
-      scale_ = EffectiveScale(a_.coding,
-                              LoadScale(a_.scales, a_.blocks.ScaleIndex(down_, place), a_.coding.scale_dtype),
-                              a_.tensor_scale);
+      scale_ = EffectiveScale(
+          a_.coding, LoadScale(a_.scales, a_.blocks.ScaleIndex(down_, place), a_.coding.scale_dtype), a_.tensor_scale);
     }
     return scale_;
   }
@@ -180,8 +179,8 @@ __global__ void __launch_bounds__(kBlockThreads) SumSquaredErrors(const ErrorArg
       for (int first = 0; first < count; first += kTeams) {
         const int wanted = first + static_cast<int>(threadIdx.x / kLanes);
         const Chunk chunk = ChunkOf(base + min(wanted, count - 1), a.columns);
-        const float sum = SumOfLanes(SquaredErrorOfLane<kType>(a.element, a.values, row * a.columns + chunk.column,
-                                                               chunk.width, scale));
+        const float sum = SumOfLanes(
+            SquaredErrorOfLane<kType>(a.element, a.values, row * a.columns + chunk.column, chunk.width, scale));
         if (threadIdx.x % kLanes == 0 && wanted < count) {
           sums[wanted] = sum;
         }

@@ -124,10 +124,9 @@ TEST_F(CudaQuantizer, AgreesInTheShapesOfTheFusedKernels) {
                                         << ", kind " << static_cast<int>(kind));
         const MadeValues made(dtype, a_case.rows, a_case.columns, kind, kind == Kind::kNormal);
         const float amax = reference().Measure(made.values())->amax;
-        ExpectSame(reference(), quantizer(),
-                   {.coding = a_case.coding,
-                    .values = made.values(),
-                    .tensor_scale = TensorScale(a_case.coding, amax)});
+        ExpectSame(
+            reference(), quantizer(),
+            {.coding = a_case.coding, .values = made.values(), .tensor_scale = TensorScale(a_case.coding, amax)});
         ASSERT_FALSE(HasFatalFailure());
       }
     }
@@ -157,9 +156,8 @@ TEST_F(CudaQuantizer, SaysWhatDoesNotFit) {
   const std::unique_ptr<engine::Quantizer> small = *MakeCudaQuantizer(0, 4 * kMebibyte);
   const MadeValues made(DType::kF32, 1024, 2048, Kind::kZeros);
   std::string codes(static_cast<std::size_t>(CodeBytes(kAwq, 1024, 2048)), '\0');
-  EXPECT_EQ(ReasonOf(small->Quantize({.coding = kAwq,
-                                      .values = made.values(),
-                                      .codes = std::as_writable_bytes(std::span(codes))})),
+  EXPECT_EQ(ReasonOf(small->Quantize(
+                {.coding = kAwq, .values = made.values(), .codes = std::as_writable_bytes(std::span(codes))})),
             Reason::kMemoryBudgetTooSmall);
 }
 

@@ -6,9 +6,9 @@
 #include <cstring>
 #include <vector>
 
+#include "worker/engine/quantize/block_grid.h"
 #include "worker/engine/quantize/element_codes.h"
 #include "worker/engine/quantize/packing.h"
-#include "worker/engine/quantize/block_grid.h"
 
 namespace slipway::engine {
 namespace {
@@ -24,7 +24,7 @@ std::vector<std::uint8_t> CodesOf(const Case& a_case) {
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(a_case.rows * a_case.columns));
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const auto number = static_cast<std::uint8_t>(i * 37 + i / 7);
-    codes[i] = ElementBits(a_case.element) == 8      ? number
+    codes[i] = ElementBits(a_case.element) == 8   ? number
                : a_case.element == Element::kE2M1 ? number % 16
                                                   : static_cast<std::uint8_t>(static_cast<int>(number % 16) - 8);
   }
@@ -99,8 +99,7 @@ TEST(Geometry, OfBlocksIsThatOfTheGrid) {
     EXPECT_EQ(blocks.Down() * blocks.Across(), grid.blocks());
     for (std::int64_t row = 0; row < kRows; ++row) {
       for (std::int64_t column = 0; column < kColumns; ++column) {
-        ASSERT_EQ(blocks.ScaleIndex(row / blocks.block_rows, column / blocks.block_columns),
-                  grid.ScaleOf(row, column));
+        ASSERT_EQ(blocks.ScaleIndex(row / blocks.block_rows, column / blocks.block_columns), grid.ScaleOf(row, column));
       }
     }
   }
