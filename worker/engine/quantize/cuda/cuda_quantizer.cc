@@ -251,7 +251,7 @@ absl::StatusOr<std::unique_ptr<Quantizer>> MakeCudaQuantizer(int device, std::in
 
 namespace slipway::engine {
 
-absl::StatusOr<std::unique_ptr<Quantizer>> MakeCudaQuantizer(int, std::int64_t) { return nullptr; }
+absl::StatusOr<std::unique_ptr<Quantizer>> MakeCudaQuantizer(int, std::int64_t) { return std::unique_ptr<Quantizer>(); }
 
 }  // namespace slipway::engine
 
