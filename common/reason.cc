@@ -79,6 +79,8 @@ constexpr std::array kReasons = std::to_array<ReasonInfo>({
     {Reason::kStoreFailed, "STORE_FAILED", StatusCode::kUnavailable, kFailed, Fault::kWorker,
      "Check the disk under the server's --data."},
     {Reason::kInternal, "INTERNAL", StatusCode::kInternal, kFailed, Fault::kWorker, "Report this with the message."},
+    {Reason::kDeviceFailed, "DEVICE_FAILED", StatusCode::kUnavailable, kFailed, Fault::kWorker,
+     "Look at the worker's GPU (`nvidia-smi`), or compute on the CPU with --device cpu."},
 });
 
 constexpr bool NumberedInOrder() {

@@ -46,6 +46,7 @@ enum class Reason {
   kServerOverloaded = 32,
   kStoreFailed = 33,
   kInternal = 34,
+  kDeviceFailed = 35,
 };
 
 // Exit status of the programs (design, section 4).

@@ -1,6 +1,6 @@
 # CUDA and NCCL, both optional: without them the same programs run on the CPU.
 #
-# With CUDA, worker/engine/device/*.cu are compiled into the engine, SLIPWAY_HAVE_CUDA is defined, and the CUDA runtime
+# With CUDA, worker/engine/quantize/cuda/*.cu are compiled into the engine, SLIPWAY_HAVE_CUDA is defined, and the CUDA runtime
 # is linked statically, so that the programs also start where no driver is. With NCCL, SLIPWAY_HAVE_NCCL is defined and the
 # target slipway_nccl exists.
 set(SLIPWAY_CUDA_FOUND FALSE)
@@ -21,6 +21,11 @@ elseif(SLIPWAY_CUDA)
   if(CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+      # CMake 3.25 does not know that nvcc takes it.
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    endif()
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     set(CMAKE_CUDA_EXTENSIONS OFF)
@@ -54,11 +59,13 @@ function(slipway_add_cuda_sources)
   if(NOT SLIPWAY_CUDA_FOUND)
     return()
   endif()
-  file(GLOB kernels CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/worker/engine/device/*.cu")
+  file(GLOB kernels CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/worker/engine/quantize/cuda/*.cu")
   target_compile_definitions(slipway_engine PUBLIC SLIPWAY_HAVE_CUDA)
   target_link_libraries(slipway_engine PUBLIC CUDA::cudart_static)
   if(kernels)
     target_sources(slipway_engine PRIVATE ${kernels})
+    # What codes and sums are does not depend on whether the machine can fuse a product with a sum.
+    set_source_files_properties(${kernels} TARGET_DIRECTORY slipway_engine PROPERTIES COMPILE_OPTIONS --fmad=false)
   endif()
   # What calls NCCL links slipway_nccl; nothing does yet, and a program should not need a library that it does not call.
   if(SLIPWAY_NCCL_FOUND)

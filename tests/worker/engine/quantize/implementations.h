@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "worker/engine/device/cuda_devices.h"
+#include "worker/engine/quantize/cuda/cuda_quantizer.h"
 #include "worker/engine/quantize/reference.h"
 #include "worker/engine/quantize/simd.h"
 
@@ -17,9 +20,19 @@ struct Implementation {
   std::unique_ptr<engine::Quantizer> (*make)();
 };
 
+inline std::unique_ptr<engine::Quantizer> MakeCuda() { return *engine::MakeCudaQuantizer(0, std::int64_t{32} << 20); }
+
 // Those that this machine has.
 inline std::vector<Implementation> Implementations() {
+<<<<<<< HEAD
   return {{"Reference", engine::MakeReferenceQuantizer}, {"Simd", engine::MakeSimdQuantizer}};
+=======
+  std::vector<Implementation> implementations = {{"Reference", engine::MakeReferenceQuantizer}};
+  if (!engine::CudaDevices().empty()) {
+    implementations.push_back({"Cuda", MakeCuda});
+  }
+  return implementations;
+>>>>>>> quant-cuda
 }
 
 // The parameter of tests that all implementations pass.
