@@ -24,15 +24,12 @@ inline std::unique_ptr<engine::Quantizer> MakeCuda() { return *engine::MakeCudaQ
 
 // Those that this machine has.
 inline std::vector<Implementation> Implementations() {
-<<<<<<< HEAD
-  return {{"Reference", engine::MakeReferenceQuantizer}, {"Simd", engine::MakeSimdQuantizer}};
-=======
-  std::vector<Implementation> implementations = {{"Reference", engine::MakeReferenceQuantizer}};
+  std::vector<Implementation> implementations = {{"Reference", engine::MakeReferenceQuantizer},
+                                                 {"Simd", engine::MakeSimdQuantizer}};
   if (!engine::CudaDevices().empty()) {
     implementations.push_back({"Cuda", MakeCuda});
   }
   return implementations;
->>>>>>> quant-cuda
 }
 
 // The parameter of tests that all implementations pass.
