@@ -326,7 +326,9 @@ TEST_P(CalibratedCheckpoints, WhereNothingSaysTheFormatItStaysEmptyAndTheRangesS
 }
 
 TEST_P(CalibratedCheckpoints, WhatIsNotNeededOfQuantizersIsUnusedByName) {
-  const auto plan = MakePlan({.checkpoint = PathOf(GetParam().name)});
+  ExportOptions options;
+  options.checkpoint = PathOf(GetParam().name);
+  const auto plan = MakePlan(options);
   const bool scaled = GetParam().format.find("awq") != std::string::npos;
   ASSERT_EQ(plan.ok(), !scaled) << Describe(plan.status());
   if (scaled) {
