@@ -204,9 +204,15 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   }
   plan->tensors = std::move(built.tensors);
   plan->unused = std::move(built.unused);
-  SLIPWAY_RETURN_IF_ERROR(CheckNotScaled(*plan->checkpoint));
-  AddUnusedQuantizers(*plan);
+  std::optional<Ranges> calibrated;
+  if (IsCalibrated(*plan->checkpoint)) {
+    SLIPWAY_ASSIGN_OR_RETURN(calibrated, RangesOfCheckpoint(*plan->checkpoint, tensors, model));
+    if (options.recipe.empty() && options.quantization != "checkpoint" && !options.quantization.empty()) {
+      SLIPWAY_RETURN_IF_ERROR(CheckNotScaled(*plan->checkpoint));
+    }
+  }
   Report(progress);
+  AddUnusedQuantizers(*plan);
   SLIPWAY_RETURN_IF_ERROR(CheckTensors(*plan, model));
   Report(progress);
   SLIPWAY_ASSIGN_OR_RETURN(HuggingFaceFiles files, MakeHuggingFaceFiles(model, *plan->checkpoint, options, dtype));
@@ -220,7 +226,7 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
   }
   SLIPWAY_RETURN_IF_ERROR(AddUpInput(*plan));
   Report(progress);
-  SLIPWAY_RETURN_IF_ERROR(Quantize(nullptr, model.configuration.layers, *plan));
+  SLIPWAY_RETURN_IF_ERROR(Quantize(calibrated ? &*calibrated : nullptr, model.configuration.layers, *plan));
   Report(progress);
   SLIPWAY_RETURN_IF_ERROR(Finish(*plan));
   Report(progress);

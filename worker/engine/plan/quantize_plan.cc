@@ -180,7 +180,7 @@ class Stage {
     if (ranges_ != nullptr) {
       if (const auto given = ranges_->modules.find(quantized.module); given != ranges_->modules.end()) {
         quantized.pre_quant_scale = given->second.pre_quant_scale;
-        quantized.amaxes = given->second.weight_amaxes;
+        SLIPWAY_RETURN_IF_ERROR(TakeAmaxes(given->second, quantized));
       }
     }
     const auto index = static_cast<std::int32_t>(plan_.quantized.size());
@@ -192,6 +192,27 @@ class Stage {
     modules_.push_back(
         {.name = quantized.module, .format = rule.format, .layout = &layout, .group = quantized.coding.group});
     plan_.quantized.push_back(std::move(quantized));
+    return absl::OkStatus();
+  }
+
+  // Given amaxes count where the weight has a scale for each of them.
+  static absl::Status TakeAmaxes(const ModuleRanges& given, QuantizedWeight& weight) {
+    if (!given.weight_amaxes) {
+      return absl::OkStatus();
+    }
+    const Coding& coding = weight.coding;
+    const std::int64_t columns = coding.sharing == Sharing::kRow     ? 1
+                                 : coding.sharing == Sharing::kGroup ? weight.columns / coding.group
+                                                                     : -1;
+    const bool strips = coding.packing == Packing::kWordsColumns || coding.packing == Packing::kWordsRows;
+    if (strips && !weight.values.permutation.IsNone() && columns > 1) {
+      return Refused(weight.module,
+                     "was calibrated with a range for each group, which the form that packs along "
+                     "columns does not take: give --config-form modelopt or compressed-tensors");
+    }
+    if (given.weight_amaxes->rows == weight.rows && given.weight_amaxes->columns == columns) {
+      weight.amaxes = given.weight_amaxes;
+    }
     return absl::OkStatus();
   }
 
@@ -317,12 +338,33 @@ class Stage {
   std::vector<QuantizedModule> modules_;
 };
 
+// What the checkpoint was calibrated to do with inputs, where all its modules agree.
+std::optional<Activations> ActivationsOf(const Ranges& ranges) {
+  std::optional<Activations> common;
+  for (const auto& [module, given] : ranges.modules) {
+    if (given.format == "none" || given.input == CalibratedInput::kNotSaid) {
+      continue;
+    }
+    const Activations activations = given.input == CalibratedInput::kStatic    ? Activations::kStatic
+                                    : given.input == CalibratedInput::kDynamic ? Activations::kDynamic
+                                                                               : Activations::kNone;
+    if (common && *common != activations) {
+      return std::nullopt;
+    }
+    common = activations;
+  }
+  return common;
+}
+
 // Each module as the checkpoint was calibrated for.
 absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
   Recipe recipe;
   recipe.name = "checkpoint";
   for (const auto& [module, given] : ranges.modules) {
     const Format* const format = FindFormat(given.format);
+    if (given.format == "none") {
+      continue;
+    }
     if (format == nullptr) {
       return Refused(module, fmt::format("the checkpoint was calibrated for a format ('{}') that is not known; name "
                                          "one with --quantization",
@@ -330,8 +372,11 @@ absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
     }
     recipe.rules.push_back({.modules = {module}, .layers = {}, .format = format, .group = given.group});
   }
-  if (!ranges.attention.empty()) {
-    recipe.kv_cache = KvCache::kFp8;
+  recipe.activations = ActivationsOf(ranges);
+  for (const auto& [attention, given] : ranges.attention) {
+    recipe.kv_cache = given.format == "fp8"     ? KvCache::kFp8
+                      : given.format == "nvfp4" ? KvCache::kNvfp4
+                                                : recipe.kv_cache;
   }
   return recipe;
 }

@@ -28,8 +28,8 @@ float TensorScaleOf(const QuantizedWeight& weight, std::span<const float> tensor
 }  // namespace
 
 absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Quantization& quantization,
-                       std::span<const std::byte> values, std::int64_t first, std::span<std::byte> output,
-                       std::vector<RowStatistics>& statistics) {
+                       std::span<const std::byte> values, std::span<const float> amaxes, std::int64_t first,
+                       std::span<std::byte> output, std::vector<RowStatistics>& statistics) {
   const DType dtype = weight.values.transform.to;
   const Bands bands = BandsOf(weight);
   const std::int64_t elements = static_cast<std::int64_t>(values.size()) / InfoOf(dtype).bytes;
@@ -64,7 +64,7 @@ absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Qua
                                    static_cast<std::size_t>(step) * value_bytes),
                     step, bands.columns},
          .tensor_scale = TensorScaleOf(weight, quantization.tensor_scales),
-         .amaxes = {},
+         .amaxes = amaxes,
          .codes = codes ? part : std::span<std::byte>(),
          .scales = codes ? std::span<std::byte>() : part,
          .statistics =

@@ -21,12 +21,13 @@ struct Quantization {
   std::function<absl::Status(const QuantizedWeight& weight, std::int64_t first_row, const Values& values)> probe = {};
 };
 
-// Codes whole bands: `values` are those of `weight` from element `first` on, `output` is what `role` (kCodes or
+// Codes whole bands: `values` are those of `weight` from element `first` on, `amaxes` what is given
+// for their blocks, or nothing; `output` is what `role` (kCodes or
 // kScales) makes of them; `statistics` gets one entry a row for codes. CHECKPOINT_CORRUPT for values that are not
 // finite; errors of the quantizer.
 absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Quantization& quantization,
-                       std::span<const std::byte> values, std::int64_t first, std::span<std::byte> output,
-                       std::vector<RowStatistics>& statistics);
+                       std::span<const std::byte> values, std::span<const float> amaxes, std::int64_t first,
+                       std::span<std::byte> output, std::vector<RowStatistics>& statistics);
 
 // Bytes [first, first + output.size()), whole elements of `dtype`, of an output for which no values are needed.
 void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dtype,

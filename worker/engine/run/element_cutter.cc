@@ -181,13 +181,28 @@ absl::StatusOr<bool> ElementCutter::TakeFactors(Segment& segment, const OutputTe
   return part.b_run_count > 0;
 }
 
+absl::StatusOr<bool> ElementCutter::TakeAmaxes(Segment& segment, const QuantizedWeight& weight, std::int64_t first_row,
+                                               std::int64_t rows, TensorPart& part) {
+  if (current_weight_ != &weight) {
+    current_weight_ = &weight;
+    amax_tensor_.name = weight.values.name;
+    amax_tensor_.regions = weight.amaxes->regions;
+    amax_reader_.emplace(*plan_.checkpoint);
+  }
+  const std::int64_t columns = weight.amaxes->columns;
+  part.amax_run = segment.runs.size();
+  SLIPWAY_ASSIGN_OR_RETURN(part.amax_run_count,
+                           TakeFactor(segment, *amax_reader_, amax_tensor_, first_row * columns, rows * columns));
+  return part.amax_run_count > 0;
+}
+
 absl::StatusOr<std::size_t> ElementCutter::TakeFactor(Segment& segment, RegionReader& reader,
                                                       const OutputTensor& factor, std::int64_t first,
                                                       std::int64_t count) {
   scratch_.clear();
   SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t found, reader.Read(factor, first, count, kMaximumRuns, scratch_));
   if (found != count) {
-    return Error(Reason::kInternal, "its adapter is scattered in the checkpoint", {.tensor = factor.name});
+    return Error(Reason::kInternal, "what belongs to it is scattered in the checkpoint", {.tensor = factor.name});
   }
   for (const SourceRun& run : scratch_) {
     if (!AddRun(segment, run, maximum_windows_)) {

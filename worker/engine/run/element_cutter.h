@@ -39,6 +39,11 @@ class ElementCutter {
                                        const std::vector<PermutedAxis>& axes, std::int64_t first, std::int64_t count,
                                        bool must, TensorPart& part);
 
+  // Takes the given amaxes of `rows` rows of a quantized weight from `first_row` on into `part`; false where the
+  // segment is full.
+  absl::StatusOr<bool> TakeAmaxes(Segment& segment, const QuantizedWeight& weight, std::int64_t first_row,
+                                  std::int64_t rows, TensorPart& part);
+
   // Files that segments have used so far, as indices into Checkpoint::files.
   [[nodiscard]] const std::vector<bool>& used_files() const { return used_files_; }
 
@@ -65,6 +70,9 @@ class ElementCutter {
   std::optional<RegionReader> scale_reader_;  // of scale_tensor_
   std::array<OutputTensor, 2> factors_;       // A and B, as outputs of their own
   std::array<std::optional<RegionReader>, 2> factor_readers_;
+  const QuantizedWeight* current_weight_ = nullptr;  // whose amaxes these are:
+  OutputTensor amax_tensor_;                         // as an output of their own
+  std::optional<RegionReader> amax_reader_;
 };
 
 }  // namespace slipway::engine

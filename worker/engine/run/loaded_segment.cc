@@ -146,6 +146,18 @@ absl::StatusOr<std::span<const std::byte>> LoadedSegment::ValuesOf(const ExportP
   return whole;
 }
 
+std::vector<float> LoadedSegment::AmaxesOf(const QuantizedWeight& weight, const TensorPart& part) const {
+  std::vector<float> amaxes;
+  for (std::size_t run = part.amax_run; run < part.amax_run + part.amax_run_count; ++run) {
+    const std::span<const std::byte> source = BytesOf(run);
+    const std::size_t first = amaxes.size();
+    amaxes.resize(first + source.size() / static_cast<std::size_t>(InfoOf(weight.amaxes->dtype).bytes));
+    TransformElements({.add_one = false, .from = weight.amaxes->dtype, .to = DType::kF32}, source,
+                      std::as_writable_bytes(std::span(amaxes).subspan(first)));
+  }
+  return amaxes;
+}
+
 absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPart& part,
                                           const Quantization& quantization) {
   const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
@@ -159,8 +171,8 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
   }
   const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(quantized.weight)];
   SLIPWAY_ASSIGN_OR_RETURN(const std::span<const std::byte> values, ValuesOf(plan, weight.values, part));
-  const absl::Status done =
-      CodeBands(weight, quantized.role, quantization, values, part.first_element, output, statistics_.back());
+  const absl::Status done = CodeBands(weight, quantized.role, quantization, values, AmaxesOf(weight, part),
+                                      part.first_element, output, statistics_.back());
   if (!done.ok() && ReasonOf(done) == Reason::kCheckpointCorrupt && part.value_part_count > 0) {
     const TensorPart& first = segment_.value_parts[part.first_value_part];
     const std::int32_t file = first.permuted ? segment_.permuted[*first.permuted].rows.front().source.file

@@ -26,6 +26,9 @@ struct TensorPart {
   std::size_t first_value_part = 0;
   std::size_t value_part_count = 0;
   std::int64_t value_bytes = 0;  // in the buffer, 0 where they are coded as they were read
+  // Of those whose blocks have given amaxes: runs of these, in Segment::runs.
+  std::size_t amax_run = 0;
+  std::size_t amax_run_count = 0;
   // Of tensors with block scales: those that the part's elements need.
   std::size_t scale_run = 0;  // in Segment::runs
   std::int64_t first_scale = 0;

@@ -136,8 +136,10 @@ absl::StatusOr<bool> SegmentCutter::TakeQuantized(Segment& segment, const Output
   for (;; count /= 2) {
     const std::int64_t rows = std::min(left, count * bands.rows);
     part.bytes = OutputBytesOf(weight, quantized.role, rows);
-    SLIPWAY_ASSIGN_OR_RETURN(const bool taken,
-                             TakeValues(segment, weight.values, next_element_, rows * bands.columns, part));
+    SLIPWAY_ASSIGN_OR_RETURN(bool taken, TakeValues(segment, weight.values, next_element_, rows * bands.columns, part));
+    if (taken && weight.amaxes) {
+      SLIPWAY_ASSIGN_OR_RETURN(taken, elements_.TakeAmaxes(segment, weight, first_row, rows, part));
+    }
     if (taken && segment.memory() + part.bytes + part.value_bytes <= maximum_memory_) {
       next_element_ += rows * bands.columns;
       part.ends = rows == left;
