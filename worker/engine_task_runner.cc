@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <nlohmann/json.hpp>
 
 #include "common/byte_size.h"
@@ -13,6 +14,7 @@
 #include "common/reporting_file_system.h"
 #include "worker/conversion.h"
 #include "worker/engine/plan/inspection.h"
+#include "worker/engine/quantize/device_quantizer.h"
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
 #include "worker/engine/run/staging.h"
@@ -62,7 +64,11 @@ class Counted {
 }  // namespace
 
 EngineTaskRunner::EngineTaskRunner(const EngineOptions& options, FileSystem& files, PlanSource plans)
-    : threads_(std::max(1, options.threads)), files_(files), memory_(options.memory_budget), plans_(std::move(plans)) {}
+    : options_(options),
+      threads_(std::max(1, options.threads)),
+      files_(files),
+      memory_(options.memory_budget),
+      plans_(std::move(plans)) {}
 
 PlanSource EngineTaskRunner::EnginePlanSource() {
   return {.make = [](const engine::ExportOptions& options,
@@ -111,8 +117,12 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
   SLIPWAY_RETURN_IF_ERROR(CheckNotCancelled(control));
   const Counted in_work(shards_in_work_);
   ReportingFileSystem files(files_, HeartbeatOf(control));
+  engine::Quantizer* quantizer = nullptr;
+  if (!plan->quantized.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(quantizer, FindQuantizer());
+  }
   const engine::RunResources resources{
-      .files = &files, .memory = &memory_, .threads = std::max(1, threads_ / in_work.count())};
+      .files = &files, .memory = &memory_, .quantizer = quantizer, .threads = std::max(1, threads_ / in_work.count())};
   const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
                                        .cancelled = &control.cancel_flag()};
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,
@@ -138,6 +148,15 @@ absl::StatusOr<std::string> EngineTaskRunner::Inspect(const v1::Assignment& assi
   control.EnterPhase();
   SLIPWAY_ASSIGN_OR_RETURN(const nlohmann::ordered_json inspection, engine::Inspect(options));
   return Sendable(inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), "the inspection");
+}
+
+absl::StatusOr<engine::Quantizer*> EngineTaskRunner::FindQuantizer() {
+  const std::scoped_lock lock(quantizer_mutex_);
+  if (quantizer_ == nullptr) {
+    SLIPWAY_ASSIGN_OR_RETURN(quantizer_, engine::MakeDeviceQuantizer(options_.device, options_.gpu_memory_budget));
+    spdlog::info("quantizing with {}", quantizer_->name());
+  }
+  return quantizer_.get();
 }
 
 absl::StatusOr<PlanCache::Plan> EngineTaskRunner::AcceptedPlan(const v1::Assignment& assignment, TaskControl& control) {

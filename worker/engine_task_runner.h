@@ -3,9 +3,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "common/file_system.h"
+#include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/plan_cache.h"
 #include "worker/task_runner.h"
@@ -13,8 +17,10 @@
 namespace slipway::worker {
 
 struct EngineOptions {
-  std::int64_t memory_budget = 0;  // bytes, for everything that runs in the process
-  int threads = 1;                 // shared by the shards that are written at the same time; at least 1
+  std::int64_t memory_budget = 0;                 // bytes, for everything that runs in the process
+  std::string device = "cpu";                     // of quantization: auto, cpu, cuda, cuda:N
+  std::optional<std::int64_t> gpu_memory_budget;  // bytes of the device; absent: half of what is free
+  int threads = 1;                                // shared by the shards that are written at the same time; at least 1
 };
 
 class EngineTaskRunner final : public TaskRunner {
@@ -34,11 +40,17 @@ class EngineTaskRunner final : public TaskRunner {
   // The plan that the export was accepted with.
   absl::StatusOr<PlanCache::Plan> AcceptedPlan(const v1::Assignment& assignment, TaskControl& control);
 
+  // What quantizes, made when it is first needed.
+  absl::StatusOr<engine::Quantizer*> FindQuantizer();
+
+  const EngineOptions options_;
   const int threads_;
   FileSystem& files_;
   engine::MemoryBudget memory_;
   PlanCache plans_;
   std::atomic<int> shards_in_work_ = 0;
+  std::mutex quantizer_mutex_;
+  std::unique_ptr<engine::Quantizer> quantizer_;  // guarded by quantizer_mutex_
 };
 
 }  // namespace slipway::worker

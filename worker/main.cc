@@ -31,7 +31,10 @@ std::string MakeIncarnation() {
 ExitStatus Work(const WorkerOptions& options) {
   StopSignals signals;
   const auto channel = OpenCoordinatorChannel(options.server);
-  EngineTaskRunner runner({.memory_budget = options.memory_budget, .threads = options.threads},
+  EngineTaskRunner runner({.memory_budget = options.memory_budget,
+                           .device = options.device,
+                           .gpu_memory_budget = options.gpu_memory_budget,
+                           .threads = options.threads},
                           PosixFileSystem(options.durability));
   Agent agent({.name = options.name,
                .incarnation = MakeIncarnation(),

@@ -27,6 +27,13 @@ std::vector<Device> CudaDevices() {
   return devices;
 }
 
+std::int64_t FreeCudaMemory(int device) {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  const bool known = cudaSetDevice(device) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess;
+  return known ? static_cast<std::int64_t>(free) : 0;
+}
+
 }  // namespace slipway::engine
 
 #else
@@ -36,6 +43,8 @@ namespace slipway::engine {
 bool BuiltWithCuda() { return false; }
 
 std::vector<Device> CudaDevices() { return {}; }
+
+std::int64_t FreeCudaMemory(int) { return 0; }
 
 }  // namespace slipway::engine
 

@@ -93,6 +93,12 @@ class Stage {
             .has_experts = has_experts_};
   }
 
+  [[nodiscard]] bool HasPreQuantScales() const {
+    return ranges_ != nullptr && std::ranges::any_of(ranges_->modules, [](const auto& entry) {
+             return entry.second.pre_quant_scale != nullptr;
+           });
+  }
+
   absl::Status ChooseForm() {
     std::vector<const Format*> formats;
     for (const Candidate& candidate : candidates_) {
@@ -104,6 +110,9 @@ class Stage {
       return Refused("", "the recipe quantizes nothing of this model");
     }
     LayoutWish wish = Wish();
+    if (!wish.form && HasPreQuantScales()) {
+      wish.form = ConfigForm::kModelOpt;  // the only one that stores them
+    }
     if (!wish.form) {
       wish.form = engine::ChooseForm(formats, wish);
       if (!wish.form) {
@@ -183,6 +192,7 @@ class Stage {
         SLIPWAY_RETURN_IF_ERROR(TakeAmaxes(given->second, quantized));
       }
     }
+    SLIPWAY_RETURN_IF_ERROR(CheckPreQuantScale(quantized));
     const auto index = static_cast<std::int32_t>(plan_.quantized.size());
     for (const LayoutTensor& stored : layout.tensors) {
       if (stored.role != StoredRole::kPreQuantScale || quantized.pre_quant_scale != nullptr) {
@@ -193,6 +203,19 @@ class Stage {
         {.name = quantized.module, .format = rule.format, .layout = &layout, .group = quantized.coding.group});
     plan_.quantized.push_back(std::move(quantized));
     return absl::OkStatus();
+  }
+
+  // A weight that was divided by scales of its input is nothing without them.
+  static absl::Status CheckPreQuantScale(const QuantizedWeight& weight) {
+    if (weight.pre_quant_scale == nullptr || std::ranges::find(weight.layout->tensors, StoredRole::kPreQuantScale,
+                                                               &LayoutTensor::role) != weight.layout->tensors.end()) {
+      return absl::OkStatus();
+    }
+    return Refused(weight.module,
+                   fmt::format("was divided by scales of its input (AWQ, SmoothQuant), which {} in config form {} does "
+                               "not store: give --config-form modelopt and a format with pre_quant_scale, such as "
+                               "int4-awq",
+                               weight.format->name, NameOf(weight.layout->form)));
   }
 
   // Given amaxes count where the weight has a scale for each of them.

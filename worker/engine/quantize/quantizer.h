@@ -72,6 +72,9 @@ class Quantizer {
   Quantizer& operator=(const Quantizer&) = delete;
   virtual ~Quantizer() = default;
 
+  // Whether it copies values and results without a detour where they lie in pinned memory (cuda/pinned_memory.h).
+  [[nodiscard]] virtual bool takes_pinned_memory() const { return false; }
+
   [[nodiscard]] virtual std::string_view name() const = 0;  // "scalar", "AVX2", "cuda:0 (NVIDIA H200)"
 
   // Largest magnitude and the first value that is not finite.

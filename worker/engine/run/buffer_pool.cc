@@ -22,6 +22,7 @@ BufferPool::Buffer::Buffer(Buffer&& other) noexcept
     : pool_(std::exchange(other.pool_, nullptr)),
       grant_(std::move(other.grant_)),
       bytes_(std::move(other.bytes_)),
+      pinned_(std::move(other.pinned_)),
       size_(other.size_),
       granted_(other.granted_) {}
 
@@ -29,6 +30,7 @@ BufferPool::Buffer& BufferPool::Buffer::operator=(Buffer&& other) noexcept {
   std::swap(pool_, other.pool_);
   std::swap(grant_, other.grant_);
   std::swap(bytes_, other.bytes_);
+  std::swap(pinned_, other.pinned_);
   std::swap(size_, other.size_);
   std::swap(granted_, other.granted_);
   return *this;
@@ -67,8 +69,14 @@ BufferPool::Buffer BufferPool::Take(std::int64_t bytes, std::int64_t memory) {
     const std::scoped_lock lock(mutex_);
     --waiting_;
   }
-  buffer.bytes_.reset(static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(buffer.size_), kAlignment)));
   buffer.pool_ = this;
+  if (pinned_) {
+    if (auto allocated = PinnedMemory::Allocate(buffer.size_); allocated.ok()) {
+      buffer.pinned_ = *std::move(allocated);
+      return buffer;
+    }
+  }
+  buffer.bytes_.reset(static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(buffer.size_), kAlignment)));
   return buffer;
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "worker/engine/quantize/cuda/pinned_memory.h"
 #include "worker/engine/run/memory_budget.h"
 
 namespace slipway::engine {
@@ -16,7 +17,8 @@ namespace slipway::engine {
 // budget here keeps none of them: waiting ends as if there were no pool.
 class BufferPool {
  public:
-  explicit BufferPool(MemoryBudget& memory) : memory_(memory) {}
+  // With `pinned`, buffers are of memory that a GPU reads and writes directly, as far as the system gives it.
+  explicit BufferPool(MemoryBudget& memory, bool pinned = false) : memory_(memory), pinned_(pinned) {}
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
 
@@ -27,7 +29,7 @@ class BufferPool {
     Buffer(Buffer&& other) noexcept;
     Buffer& operator=(Buffer&& other) noexcept;
     ~Buffer();
-    [[nodiscard]] std::byte* begin() const { return bytes_.get(); }
+    [[nodiscard]] std::byte* begin() const { return bytes_ ? bytes_.get() : pinned_.bytes().data(); }
 
    private:
     friend class BufferPool;
@@ -37,6 +39,7 @@ class BufferPool {
     BufferPool* pool_ = nullptr;
     MemoryBudget::Grant grant_;
     std::unique_ptr<std::byte[], Free> bytes_;
+    PinnedMemory pinned_;  // instead
     std::int64_t size_ = 0;
     std::int64_t granted_ = 0;
   };
@@ -49,6 +52,7 @@ class BufferPool {
   void GiveBack(Buffer& buffer);
 
   MemoryBudget& memory_;
+  const bool pinned_;
   std::mutex mutex_;
   int waiting_ = 0;         // guarded by mutex_
   std::list<Buffer> idle_;  // guarded by mutex_; the last was used last

@@ -73,6 +73,7 @@ class CudaQuantizer final : public Quantizer {
     return absl::OkStatus();
   }
 
+  [[nodiscard]] bool takes_pinned_memory() const override { return true; }
   [[nodiscard]] std::string_view name() const override { return name_; }
 
   absl::StatusOr<Measured> Measure(const Values& values) override {
