@@ -16,7 +16,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr std::size_t kMaximumRules = 10'000;
+constexpr std::size_t kMaximumRules = 1'000;
+constexpr std::size_t kMaximumPattern = 256;
 constexpr std::size_t kMaximumSequence = 8;  // quantizers one after the other
 constexpr std::size_t kMaximumName = 4'096;
 constexpr std::int64_t kMaximumBits = 64;
@@ -110,7 +111,7 @@ absl::StatusOr<QuantizerSettings> SettingsOf(const PickleDocument& document, Pic
 
 absl::StatusOr<QuantizerRule> RuleOf(const PickleDocument& document, std::string_view pattern, PickleValue settings,
                                      std::optional<PickleValue> enable) {
-  if (pattern.size() > kMaximumName) {
+  if (pattern.size() > kMaximumPattern) {
     return Corrupt("has a pattern that is too long");
   }
   QuantizerRule rule{.pattern = std::string(pattern), .enabled = true, .settings = {}};

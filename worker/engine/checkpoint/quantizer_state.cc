@@ -102,7 +102,33 @@ absl::StatusOr<ModelOptState> ReadCommon(const SourceDirectory& directory) {
   return ModelOptStateOf(document, items.empty() ? document.root() : items[0]);
 }
 
-// Whether a name matches a pattern of * (anything) and ? (one character).
+// Whether `c` is one of a set such as "kv", "a-z", "!a-z".
+bool IsInSet(std::string_view set, char c) {
+  const bool negated = set.starts_with('!');
+  set.remove_prefix(negated ? 1 : 0);
+  bool found = false;
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    const bool is_range = i + 2 < set.size() && set[i + 1] == '-';
+    found = found || (is_range ? set[i] <= c && c <= set[i + 2] : set[i] == c);
+    i += is_range ? 2 : 0;
+  }
+  return found != negated;
+}
+
+// How long the part of `pattern` is that stands for one character, if `c` fits it; 0 where it does not.
+std::size_t MatchOne(std::string_view pattern, char c) {
+  if (pattern.empty()) {
+    return 0;
+  }
+  const std::size_t end = pattern.front() == '[' ? pattern.find(']', pattern.starts_with("[!") ? 3 : 2)
+                                                 : std::string_view::npos;  // the first in a set is itself
+  if (end != std::string_view::npos) {
+    return IsInSet(pattern.substr(1, end - 1), c) ? end + 1 : 0;
+  }
+  return pattern.front() == '?' || pattern.front() == c ? 1 : 0;
+}
+
+// Whether a name matches a pattern of * (anything), ? (one character) and [set] (one of it), as Python's fnmatch does.
 bool Matches(std::string_view pattern, std::string_view name) {
   std::size_t p = 0;
   std::size_t n = 0;
@@ -112,8 +138,8 @@ bool Matches(std::string_view pattern, std::string_view name) {
     if (p < pattern.size() && pattern[p] == '*') {
       star = p++;
       retry = n;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
-      ++p;
+    } else if (const std::size_t length = MatchOne(pattern.substr(p), name[n]); length > 0) {
+      p += length;
       ++n;
     } else if (star != std::string_view::npos) {
       p = star + 1;

@@ -48,7 +48,7 @@ absl::StatusOr<ModuleQuantizers> ReadModuleState(const Checkpoint& checkpoint, c
 
 // One rule of the model's: sets the quantizers whose names match.
 struct QuantizerRule {
-  std::string pattern;  // of names as "decoder.layers.0.mlp.linear_fc1.weight_quantizer", with * and ?
+  std::string pattern;  // of names as "decoder.layers.0.mlp.linear_fc1.weight_quantizer", with *, ? and [set]
   bool enabled = true;
   std::vector<QuantizerSettings> settings;  // one, or one after the other; empty: they stay as they are
 };

@@ -186,6 +186,26 @@ TEST(QuantizerState, OfRulesTheLastThatMatchesWins) {
   EXPECT_EQ(DescribeSettings(QuantizersByRules(state, "a.core_attention").at("k_bmm_quantizer")), "disabled");
 }
 
+TEST(QuantizerState, PatternsAreThoseOfPythonsFnmatch) {
+  // Pattern, name, whether fnmatch.fnmatchcase says that they match.
+  struct Case {
+    const char* pattern;
+    const char* module;
+    bool matches;
+  };
+  for (const Case& c :
+       {Case{"*[iw]*_quantizer", "a", true}, Case{"*[!w]_quantizer", "a", true}, Case{"*[a-t]_quantizer", "a", true},
+        Case{"*[u-z]_quantizer", "a", false}, Case{"*[!a-t]_quantizer", "a", false},
+        Case{"[]a].weight_quantizer", "a", true}, Case{"[]a].weight_quantizer", "]", true},
+        Case{"[!]].weight_quantizer", "]", false}, Case{"[a.weight_quantizer", "[a", true},
+        Case{"[a.weight_quantizer", "a", false}, Case{"*.?.*", "x.1", true}, Case{"*.?.*", "x.12", false},
+        Case{"", "a", false}, Case{"a.weight_quantizer*", "a", true}, Case{"**", "a", true}}) {
+    ModelOptState state;
+    state.rules.push_back({.pattern = c.pattern, .enabled = false, .settings = {}});
+    EXPECT_EQ(QuantizersByRules(state, c.module).contains("weight_quantizer"), c.matches) << c.pattern;
+  }
+}
+
 TEST(QuantizerState, OlderRulesAreADictionary) {
   PickleWriter pickle(2);
   BeginState(pickle);
