@@ -117,8 +117,8 @@ struct LayoutWish {
 const Layout* ChooseLayout(const Format& format, const LayoutWish& wish);
 std::string WhyNoLayout(const Format& format, const LayoutWish& wish);
 
-// The form in which all formats of a recipe have a layout, the one that most consumers load; absent where there is none.
-// Of a single format that is ChooseLayout's, of a mixture no native one. `wish.form` is not looked at.
+// The form in which all formats of a recipe have a layout, the one that most consumers load; absent where there is
+// none. Of a single format that is ChooseLayout's, of a mixture no native one. `wish.form` is not looked at.
 std::optional<ConfigForm> ChooseForm(std::span<const Format* const> formats, const LayoutWish& wish);
 
 }  // namespace slipway::engine
