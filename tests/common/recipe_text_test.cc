@@ -19,7 +19,7 @@ TEST(RecipeText, WhatNoRecipeCanBeIsRefusedByTheNameOfTheOption) {
                                   std::string("a\0b", 3), std::string("rules: \xFF")}) {
     const absl::Status status = CheckRecipeText("spec.recipe", text);
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument);
-    EXPECT_TRUE(status.message().starts_with("spec.recipe: ")) << status;
+    EXPECT_TRUE(std::string(status.message()).starts_with("spec.recipe: ")) << status;
   }
 }
 

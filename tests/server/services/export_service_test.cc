@@ -154,7 +154,7 @@ TEST_F(ExportServiceTest, QuantizationOptionsOfNonsenseAreRefusedByTheirField) {
     refused.change(*request.mutable_spec());
     const absl::Status status = CreateStatus(request);
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << refused.field;
-    EXPECT_TRUE(status.message().starts_with(refused.field)) << status;
+    EXPECT_TRUE(std::string(status.message()).starts_with(refused.field)) << status;
   }
 }
 

@@ -39,7 +39,7 @@ TEST(ExportOptions, OtherWordsAreRefusedByTheNameOfTheOption) {
        }) {
     const absl::Status status = CheckOptions(options);
     EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << Describe(status);
-    EXPECT_TRUE(status.message().starts_with(option + ": ")) << Describe(status);
+    EXPECT_TRUE(std::string(status.message()).starts_with(option + ": ")) << Describe(status);
   }
 }
 

@@ -62,7 +62,8 @@ TEST_P(LayoutGoldens, NamesTypesAndShapesAreThoseOfTheToolThatMadeTheFormat) {
 TEST_P(LayoutGoldens, TheWeightsOfTheGoldenFit) {
   const test::Golden& golden = GetParam();
   for (const Json& source : test::ReadSource(golden.source)) {
-    if (const std::string module = test::ModuleOfMatrix(source); !module.empty()) {
+    const std::string module = test::ModuleOfMatrix(source);
+    if (!module.empty() && test::IsQuantized(test::RecipeFor(golden), module)) {
       EXPECT_EQ(WhyNot(*FindFormat(golden.format), *test::LayoutOf(golden), source[2][0], source[2][1], golden.group),
                 std::nullopt)
           << module;
