@@ -8,6 +8,9 @@
 #include "worker/engine/run/staging.h"
 #include "worker/engine/write/index.h"
 #include "worker/engine/write/manifest.h"
+#include "worker/engine/write/quality_json.h"
+#include "worker/engine/write/quality_page.h"
+#include "worker/engine/write/quality_report.h"
 
 namespace slipway::engine {
 namespace {
@@ -84,6 +87,12 @@ Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& result
       if (shard.tensors[i].rounding) {
         row.cast = {.from = tensor.transform.from, .rounding = *shard.tensors[i].rounding};
       }
+      if (const auto& statistics = shard.tensors[i].quantization; statistics && tensor.quantized) {
+        const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(tensor.quantized->weight)];
+        row.quantization = {.format = std::string(weight.format->name),
+                            .sqnr = statistics->SignalToQuantizationNoise(),
+                            .relative_error = statistics->RelativeError()};
+      }
     }
   }
   return manifest;
@@ -103,6 +112,11 @@ absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardR
   }
   if (plan.shards.size() > 1) {
     SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kIndexFile), IndexToJson(plan)));
+  }
+  if (!plan.quantized.empty()) {
+    const QualityReport report = MakeQualityReport(plan, results);
+    SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kQualityJsonFile), QualityToJson(report)));
+    SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kQualityPageFile), QualityToHtml(report)));
   }
   SLIPWAY_KILL_POINT("publish-before-manifest");
   Manifest manifest = Describe(plan, results, export_name);

@@ -1,4 +1,4 @@
-// Everything of an artifact but its shards: texts, sidecars, index, manifest.
+// Everything of an artifact but its shards: texts, sidecars, index, the report of what is quantized, manifest.
 #pragma once
 
 #include <string>

@@ -1,9 +1,12 @@
 #include "worker/engine/write/manifest.h"
 
+#include <limits>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "worker/engine/write/report_numbers.h"
 #include "worker/engine/write/rounding_json.h"
 
 namespace slipway::engine {
@@ -40,6 +43,11 @@ Json RowOf(const ManifestTensor& tensor) {
   if (tensor.cast) {
     row["rounding"] = RoundingOf(*tensor.cast);
   }
+  if (tensor.quantization) {
+    row["quantization"] = {{"format", tensor.quantization->format},
+                           {"sqnr_db", RoundedNumber(tensor.quantization->sqnr)},
+                           {"relative_error", RoundedNumber(tensor.quantization->relative_error)}};
+  }
   return row;
 }
 
@@ -75,6 +83,13 @@ ManifestTensor TensorOf(const nlohmann::json& row) {
   tensor.xxh3 = row.at("xxh3");
   if (const auto rounding = row.find("rounding"); rounding != row.end()) {
     tensor.cast = {.from = DTypeOf(*rounding, "from"), .rounding = RoundingFromJson(*rounding)};
+  }
+  if (const auto quantization = row.find("quantization"); quantization != row.end()) {
+    const nlohmann::json& sqnr = quantization->at("sqnr_db");
+    tensor.quantization = {
+        .format = quantization->at("format"),
+        .sqnr = sqnr.is_null() ? std::numeric_limits<double>::infinity() : sqnr.get<double>(),
+        .relative_error = quantization->at("relative_error")};
   }
   return tensor;
 }

@@ -3,7 +3,8 @@
 // {"format": "slipway-artifact", "version": 1, "tool": {"name", "version"}, "export", "plan_hash", "output_hash",
 // "architecture", "source": {"path", "format", "iteration", "files": [{"name", "size", "modified"}]},
 // "digest_algorithm", "files": [{"path", "size", "digest"}], "tensors": [{"name", "dtype", "shape", "file", "offset",
-// "bytes", "xxh3", "rounding" (of tensors that were cast: "from", a dtype, and what rounding_json.h has)}]}
+// "bytes", "xxh3", "rounding" (of tensors that were cast: "from", a dtype, and what rounding_json.h has),
+// "quantization" (of codes: "format", "sqnr_db", null where there is no error, "relative_error")}]}
 //
 // "files" lists everything in the directory but the manifest itself; "offset" counts from the start of the file;
 // "modified" is in nanoseconds since the epoch; digests and checksums are empty where they were turned off.
@@ -43,6 +44,12 @@ struct ManifestCast {
   Rounding rounding;
 };
 
+struct ManifestQuantization {
+  std::string format;
+  double sqnr = 0;  // in dB; infinite where there is no error
+  double relative_error = 0;
+};
+
 struct ManifestTensor {
   std::string name;
   DType dtype = DType::kBF16;
@@ -52,6 +59,7 @@ struct ManifestTensor {
   std::int64_t bytes = 0;
   std::string xxh3;
   std::optional<ManifestCast> cast = std::nullopt;
+  std::optional<ManifestQuantization> quantization = std::nullopt;
 };
 
 struct Manifest {
