@@ -40,6 +40,15 @@ def ranges_file(ranges):
     return struct.pack("<Q", len(text)) + text + struct.pack(f"<{len(ranges)}f", *ranges.values())
 
 
+def recipe_of(rules, settings=""):
+    """A recipe's text; `rules`: (pattern or patterns, format, group or None), `settings`: lines before them."""
+    lines = [*settings.splitlines(), "rules:"]
+    for modules, name, group in rules:
+        lines += [f"  - modules: {json.dumps([modules] if isinstance(modules, str) else list(modules))}",
+                  f"    format: {name}"] + ([f"    group: {group}"] if group else [])
+    return "\n".join(lines) + "\n"
+
+
 def values_of(tensor):
     """The numbers of an unquantized tensor or of scales (U8: E8M0), as floats."""
     dtype, _, data = tensor
