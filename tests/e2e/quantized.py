@@ -187,8 +187,8 @@ def decode(tensors, module, shape):
     elements, grid = _from_codes(shape, codes, get("weight_packed") is not None)
     scales = values_of(scale)
     blocks = _blocks_of(shape, len(scales), scale[1])
-    if codes[0] == "I8" and len(scales) > rows:
-        grid = "int4"  # groups of a row: four bits in bytes
+    if codes[0] == "I8" and all(-8 <= element <= 7 for element in elements):
+        grid = "int4"  # in bytes; the largest of eight bits has a code near 127
     if grid == "fp4" and scale[0] == "F8_E4M3":
         if get("weight_scale_2"):
             second, = values_of(get("weight_scale_2"))
