@@ -5,8 +5,8 @@ import struct
 import unittest
 
 from artifact import read_directory, tensor_differences
-from harness import (CHECKPOINTS, FAILED, REFUSED, REPOSITORY, Scratch, Service, describe, options_of, reason_of, slipway)
-from quantized import FP4, decode, fp32, recipe_of, values_of
+from harness import (CHECKPOINTS, REFUSED, REPOSITORY, Scratch, Service, describe, options_of, reason_of, slipway)
+from quantized import FP4, bf16, decode, fp32, recipe_of, values_of
 from test_hf_source import FP8_CONFIG, fp8_matrix, write_model
 
 PTQ = REPOSITORY / "tests" / "data" / "ptq"
@@ -54,10 +54,10 @@ class QuantizedFamilies(unittest.TestCase):
         self.assertEqual(0, verified.returncode, describe(verified))
         return read_directory(output)
 
-    def refuse(self, source, *options, reason="OPTION_UNSUPPORTED", status=REFUSED):
+    def refuse(self, source, *options, reason="OPTION_UNSUPPORTED"):
         output = self.path("refused")
         result = self.service.run("export", source, output, *options)
-        self.assertEqual((status, reason), (result.returncode, reason_of(result)), describe(result))
+        self.assertEqual((REFUSED, reason), (result.returncode, reason_of(result)), describe(result))
         self.assertFalse(output.exists())
         return result.stderr
 
@@ -85,7 +85,7 @@ class QuantizedFamilies(unittest.TestCase):
                           "--config-form", "compressed-tensors")
         for module in ("q_proj", "k_proj", "v_proj"):
             name = f"model.layers.0.self_attn.{module}.weight"
-            self.assertEqual([fp32(max(map(abs, values_of(source[name]))) / 448)], values_of(fp8[name + "_scale"]))
+            self.assertEqual([bf16(max(map(abs, values_of(source[name]))) / 448)], values_of(fp8[name + "_scale"]))
 
     def test_experts_have_one_scale_for_gate_and_up(self):
         fixture = CHECKPOINTS / "mixtral_tp1_pp1_ep2_grouped_torch"
@@ -106,6 +106,9 @@ class QuantizedFamilies(unittest.TestCase):
             said = self.refuse(LLAMA, *self.recipe([(modules, "nvfp4", None)]))
             self.assertIn(named, said)
         said = self.refuse(LLAMA, *self.recipe([("*", "nvfp4", None), ("*k_proj", "fp8-per-channel", None)]))
+        self.assertIn("k_proj", said)
+        # Groups of another size are another format to them.
+        said = self.refuse(LLAMA, *self.recipe([("*", "int4", 32), ("*k_proj", "int4", 64)]))
         self.assertIn("k_proj", said)
 
     def test_stacked_experts_become_one_matrix_each(self):
@@ -164,7 +167,7 @@ class QuantizedFamilies(unittest.TestCase):
                     self.assertLessEqual(distance, min(abs(other * scale - value) for other in FP4) * (1 + 1e-6))
                     error += distance**2
                     total += value**2
-            self.assertLess(error, 0.15**2 * total)
+            self.assertLess(error, 0.2**2 * total)  # scales are powers of two
 
     def test_gpt_oss_has_its_own_form_of_mxfp4(self):
         fixture = "gpt-oss_tp1_pp1_torch_dist"
@@ -197,6 +200,30 @@ class QuantizedFamilies(unittest.TestCase):
             self.check_native_mxfp4(tensors, source, f"model.layers.0.mlp.experts.{name}")
         config = json.loads((output / "config.json").read_text())["quantization_config"]
         self.assertEqual("mxfp4", config["quant_method"])
+
+    def test_the_form_for_stacked_experts_takes_nothing_else(self):
+        fixture = "gpt-oss_tp1_pp1_torch_dist"
+        self.assertIn("experts", self.refuse(LLAMA, "--quantization", "mxfp4", "--config-form", "native"))
+        # Asked for everything, it leaves attention as it is: experts' down_proj has too few inputs here, by name.
+        said = self.refuse(CHECKPOINTS / fixture, "--quantization", "mxfp4", "--config-form", "native", *options_of(fixture))
+        self.assertIn("experts.down_proj", said)
+        tensors = self.export(CHECKPOINTS / fixture, *self.recipe([("*", "mxfp4", None), ("*experts.down_proj", "none", None)]),
+                              "--config-form", "native", *options_of(fixture))
+        source = read_directory(CHECKPOINTS / fixture / "golden_hf")
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            weight = f"model.layers.0.self_attn.{name}.weight"
+            self.assertEqual(source[weight], tensors[weight])
+
+    def test_codes_are_not_quantized_again(self):
+        generator = random.Random(8)
+        codes, blocks, scales, _ = fp8_matrix(128, 128, generator)
+        name = "model.layers.0.self_attn.o_proj.weight"
+        directory = self.path("codes")
+        write_model(directory, [{name: ("F8_E4M3", (128, 128), codes), name + "_scale_inv": ("F32", blocks, scales),
+                                 "model.layers.0.mlp.down_proj.weight": random_matrix(generator, 64, 64)}], FP8_CONFIG)
+        said = self.refuse(directory, *WEIGHT_ONLY)
+        self.assertIn("o_proj", said)
+        self.assertIn("--dtype bf16", said)
 
     def test_gpt2_takes_formats_with_one_scale_a_tensor_alone(self):
         fixture = CHECKPOINTS / "gpt2_tp1_pp1_local-spec_torch_dist"
@@ -238,7 +265,7 @@ class QuantizedFamilies(unittest.TestCase):
         said = self.refuse(LLAMA, *WEIGHT_ONLY, "--kv-cache", "fp8")
         self.assertIn("model.layers.0.self_attn", said)
         self.assertIn("k_amax", said)
-        self.assertIn("multiple of 16", self.refuse(CHECKPOINTS / "derived_llama4", *WEIGHT_ONLY))
+        self.assertIn("groups of 16", self.refuse(CHECKPOINTS / "derived_llama4", *WEIGHT_ONLY))
         said = self.refuse(LLAMA, "--quantization", "int4", "--config-form", "modelopt")
         self.assertIn("groups of 128", said)
         self.assertIn("model.layers.0.", said)
@@ -257,7 +284,7 @@ class QuantizedFamilies(unittest.TestCase):
             directory = self.path("broken")
             write_model(directory, [weights], {"architectures": ["LlamaForCausalLM"], "model_type": "llama"})
             for options in (WEIGHT_ONLY, ("--quantization", "mxfp8"), ("--quantization", "fp8-block")):
-                said = self.refuse(directory, *options, reason="CHECKPOINT_CORRUPT", status=FAILED)
+                said = self.refuse(directory, *options, reason="CHECKPOINT_CORRUPT")
                 self.assertIn(name, said)
 
 

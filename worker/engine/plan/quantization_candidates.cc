@@ -49,9 +49,10 @@ absl::Status CheckCandidates(const std::vector<QuantizationCandidate>& candidate
   for (const QuantizationCandidate& candidate : candidates) {
     const DType dtype = plan.tensors[candidate.tensor].dtype;
     if (candidate.rule != nullptr && !IsFloatingPoint(dtype)) {
-      return Refused(candidate.module, fmt::format("holds {}, which is not quantized again: give --dtype bf16, or leave "
-                                                   "the module out with a rule of --recipe",
-                                                   InfoOf(dtype).safetensors_name));
+      return Refused(candidate.module,
+                     fmt::format("holds {}, which is not quantized again: give --dtype bf16, or leave "
+                                 "the module out with a rule of --recipe",
+                                 InfoOf(dtype).safetensors_name));
     }
     // Engines compute fused siblings as one layer.
     const auto [at, fresh] = first.emplace(FusedNameOf(candidate.module), &candidate);

@@ -22,8 +22,8 @@ struct QuantizationCandidate {
 // In the order of the plan's tensors. `layers`: of the model, without prediction layers.
 std::vector<QuantizationCandidate> CandidatesOf(const Recipe& recipe, std::int64_t layers, const ExportPlan& plan);
 
-// OPTION_UNSUPPORTED, naming the module, where fused siblings are not quantized alike, and where what is to be quantized
-// holds codes already.
+// OPTION_UNSUPPORTED, naming the module, where fused siblings are not quantized alike, and where what is to be
+// quantized holds codes already.
 absl::Status CheckCandidates(const std::vector<QuantizationCandidate>& candidates, const ExportPlan& plan);
 
 // Of a recipe that somebody wrote: OPTION_UNSUPPORTED for a rule that quantizes and matches no module of the model, a

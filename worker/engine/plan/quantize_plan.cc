@@ -111,9 +111,10 @@ class Stage {
     }
     plan_.tensors = std::move(tensors);
     return plan_.quantized.empty()
-               ? Refused("", fmt::format("config form {} is for experts of a layer in one tensor alone, and the model has "
-                                         "none of them: choose another --config-form",
-                                         NameOf(form_)))
+               ? Refused("",
+                         fmt::format("config form {} is for experts of a layer in one tensor alone, and the model has "
+                                     "none of them: choose another --config-form",
+                                     NameOf(form_)))
                : absl::OkStatus();
   }
 

@@ -45,8 +45,7 @@ const RecipeRule* RuleFor(const Recipe& recipe, std::string_view module, std::op
                           std::int64_t layers) {
   const bool prediction = layer && *layer >= layers;
   for (auto rule = recipe.rules.rbegin(); rule != recipe.rules.rend(); ++rule) {
-    if (Matches(*rule, module, layer, layers) &&
-        (rule->format == nullptr || Means(*rule, module, prediction))) {
+    if (Matches(*rule, module, layer, layers) && (rule->format == nullptr || Means(*rule, module, prediction))) {
       return rule->format == nullptr ? nullptr : &*rule;
     }
   }

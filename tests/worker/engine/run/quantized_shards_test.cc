@@ -89,7 +89,8 @@ class QuantizedShards : public testing::TestWithParam<Case> {
 
   void Write() {
     std::filesystem::create_directories(checkpoint_);
-    std::vector<HfTensor> tensors = {{"model.norm.weight", "BF16", {3}, "\1\2\3\4\5\6"}};  // what follows is at an odd place
+    std::vector<HfTensor> tensors = {
+        {"model.norm.weight", "BF16", {3}, "\1\2\3\4\5\6"}};  // what follows is at an odd place
     for (const Weight& weight : weights_) {
       tensors.push_back({weight.module + ".weight", "BF16", {weight.rows, weight.columns}, weight.bytes});
     }
@@ -218,24 +219,24 @@ TEST_P(QuantizedShards, EachWeightIsWhatTheDefinitionMakesOfItAsAWhole) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Formats, QuantizedShards,
-    testing::Values(Case{"fp8", "compressed-tensors", "amax", "weight_scale", "weight"},
-                    Case{"fp8", "compressed-tensors", "mse", "weight_scale", "weight"},
-                    Case{"nvfp4", "modelopt", "amax", "weight_scale", "weight"},
-                    Case{"nvfp4", "modelopt", "mse", "weight_scale", "weight"},
-                    Case{"int4", "native", "amax", "scales", "qweight"},
-                    Case{"int4", "native", "mse", "scales", "qweight"},
-                    Case{"int4", "modelopt", "amax", "weight_scale", "weight"},
-                    Case{"int4", "modelopt", "mse", "weight_scale", "weight"},
-                    Case{"fp8-block", "modelopt", "amax", "weight_scale", "weight"},
-                    Case{"fp8-block", "modelopt", "mse", "weight_scale", "weight"},
-                    Case{"mxfp4", "modelopt", "mse", "weight_scale", "weight"}),
-    [](const auto& info) {
-      std::string name = std::string(info.param.quantization) + "_" + info.param.form + "_" + info.param.search;
-      std::ranges::replace(name, '-', '_');
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Formats, QuantizedShards,
+                         testing::Values(Case{"fp8", "compressed-tensors", "amax", "weight_scale", "weight"},
+                                         Case{"fp8", "compressed-tensors", "mse", "weight_scale", "weight"},
+                                         Case{"nvfp4", "modelopt", "amax", "weight_scale", "weight"},
+                                         Case{"nvfp4", "modelopt", "mse", "weight_scale", "weight"},
+                                         Case{"int4", "native", "amax", "scales", "qweight"},
+                                         Case{"int4", "native", "mse", "scales", "qweight"},
+                                         Case{"int4", "modelopt", "amax", "weight_scale", "weight"},
+                                         Case{"int4", "modelopt", "mse", "weight_scale", "weight"},
+                                         Case{"fp8-block", "modelopt", "amax", "weight_scale", "weight"},
+                                         Case{"fp8-block", "modelopt", "mse", "weight_scale", "weight"},
+                                         Case{"mxfp4", "modelopt", "mse", "weight_scale", "weight"}),
+                         [](const auto& info) {
+                           std::string name =
+                               std::string(info.param.quantization) + "_" + info.param.form + "_" + info.param.search;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 class QuantizedShardRuns : public QuantizedShards {};
 
@@ -306,9 +307,10 @@ TEST_F(QuantizedShardRuns, AnInterruptedExportGoesOnFromItsFinishedShardsToTheSa
 }
 
 TEST_F(QuantizedShardRuns, AValueThatIsNotFiniteStopsTheShardByName) {
-  for (const Case& wanted : {Case{"fp8", "compressed-tensors", "amax", "", ""}, Case{"nvfp4", "modelopt", "mse", "", ""},
-                             Case{"int4", "native", "amax", "", ""}, Case{"int4", "modelopt", "amax", "", ""},
-                             Case{"fp8-block", "native", "amax", "", ""}, Case{"mxfp8", "modelopt", "amax", "", ""}}) {
+  for (const Case& wanted :
+       {Case{"fp8", "compressed-tensors", "amax", "", ""}, Case{"nvfp4", "modelopt", "mse", "", ""},
+        Case{"int4", "native", "amax", "", ""}, Case{"int4", "modelopt", "amax", "", ""},
+        Case{"fp8-block", "native", "amax", "", ""}, Case{"mxfp8", "modelopt", "amax", "", ""}}) {
     for (const std::string_view bad : {std::string_view("\xC0\x7F", 2), std::string_view("\x80\xFF", 2)}) {
       weights_.clear();
       AddLayer();
