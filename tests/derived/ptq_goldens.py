@@ -14,7 +14,7 @@ from artifact import read_directory  # noqa: E402
 from quantized import bf16, decode, values_of  # noqa: E402
 from test_quantized_goldens import GOLDENS  # noqa: E402
 
-# What an input's amax becomes as 1.0 of the stored scale: of tools whose amaxes are in BF16, so that they can be had back.
+# What an input's amax is in units of the stored scale. Amaxes are in BF16, so that they can be had back from scales.
 BOUNDS = {"fp8": 448, "nvfp4": 2688, "int8": 127.5}
 
 

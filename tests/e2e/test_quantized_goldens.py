@@ -1,7 +1,8 @@
 """Quantized exports against those that Model Optimizer and llm-compressor made of the same weights: the same tensors,
 configuration and scales, and codes that are the same or nearer to the weights.
 
-tests/data/ptq/ says what the goldens hold (tests/derived/ptq_goldens.py), tests/data/quantization/ how they are described.
+tests/data/ptq/ says what the goldens hold (tests/derived/ptq_goldens.py), tests/data/quantization/ how they are
+described.
 """
 import hashlib
 import json
@@ -99,7 +100,8 @@ def comparable(config):
 def rules_of(golden):
     if not golden.mixture:
         return [(golden.modules or "*", golden.format, None)]
-    layers = json.loads((QUANTIZATION / f"{golden.source}_{golden.name}.json").read_text())["config"]["quantized_layers"]
+    described = json.loads((QUANTIZATION / f"{golden.source}_{golden.name}.json").read_text())
+    layers = described["config"]["quantized_layers"]
     return [([name for name, layer in layers.items() if layer["quant_algo"] == algorithm], algorithm.lower(), None)
             for algorithm in ("FP8", "NVFP4")]
 

@@ -108,7 +108,8 @@ class QuantizedExecution(unittest.TestCase):
 
     def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(self):
         big = big_checkpoint(self)
-        options = ("--quantization", "nvfp4", "--config-form", "modelopt", "--scale-search", "mse", "--max-shard-size", "4MB")
+        options = ("--quantization", "nvfp4", "--config-form", "modelopt", "--scale-search", "mse",
+                   "--max-shard-size", "4MB")
         with Scratch() as scratch:
             result = slipway("export", big, scratch / "whole", *options, timeout=300)
             self.assertEqual(0, result.returncode, describe(result))
