@@ -54,7 +54,7 @@ class LoadedSegment {
   // Makes the part's elements, the pieces of which follow those that there are; a buffered part's in one, at free_.
   absl::Status FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part, Rounding* rounding);
   absl::Status FillQuantized(const ExportPlan& plan, const TensorPart& part, const Quantization& quantization);
-  // The values that a part codes.
+  // The values that a part codes; OPTION_UNSUPPORTED where a cast made finite ones infinite.
   absl::StatusOr<std::span<const std::byte>> ValuesOf(const ExportPlan& plan, const OutputTensor& values,
                                                       const TensorPart& part);
   absl::Status Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,

@@ -334,6 +334,29 @@ TEST_F(QuantizedShardRuns, AValueThatIsNotFiniteStopsTheShardByName) {
   }
 }
 
+TEST_F(QuantizedShardRuns, AFiniteValueThatTheDtypeCannotHoldIsNotCalledCorrupt) {
+  AddLayer();
+  weights_[4].bytes.replace(70'000, 2, std::string_view("\x74\x49", 2));  // 999424
+  Write();
+  for (const char* quantization : {"nvfp4", "mxfp8"}) {
+    ExportOptions options;
+    options.checkpoint = checkpoint_;
+    options.quantization = quantization;
+    options.config_form = "modelopt";
+    options.dtype = DType::kF16;
+    const auto plan = MakePlan(options);
+    ASSERT_TRUE(plan.ok()) << Describe(plan.status());
+    MemoryBudget memory((*plan)->peak_memory_bytes);
+    const auto staging = PrepareStaging(**plan, directory_ / "out", false, PosixFileSystem());
+    ASSERT_TRUE(staging.ok());
+    const absl::Status status =
+        WriteShard(**plan, 0, *staging, "a", {.files = &PosixFileSystem(), .memory = &memory}, {}).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
+    EXPECT_EQ(WhereOf(status).tensor, "model.layers.0.mlp.up_proj.weight");
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("--dtype bf16"));
+  }
+}
+
 TEST_F(QuantizedShardRuns, BandsOfWideMatricesStayInTheBudgetOfThePlan) {
   Add("model.layers.0.mlp.down_proj", 300, 30'080);  // a band of 128 rows has 7.7 MB of BF16
   Write();
