@@ -18,6 +18,7 @@
 #include "worker/engine/plan/input_ranges.h"
 #include "worker/engine/plan/kv_cache_scales.h"
 #include "worker/engine/plan/linear_weights.h"
+#include "worker/engine/plan/quantization_candidates.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/target/quantization_config.h"
 
@@ -30,23 +31,19 @@ absl::Status Refused(std::string_view tensor, std::string message) {
   return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
 }
 
-bool IsFloatingPoint(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
-
-// A module that has a matrix, and what the recipe makes of it.
-struct Candidate {
-  std::size_t tensor = 0;  // index into the plan's tensors
-  std::string module;
-  const RecipeRule* rule = nullptr;  // null: it stays as it is
-};
-
 class Stage {
  public:
   Stage(const Recipe& recipe, const Ranges* ranges, std::int64_t layers, ExportPlan& plan)
       : recipe_(recipe), ranges_(ranges), layers_(layers), plan_(plan) {}
 
   absl::Status Run() {
-    FindCandidates();
-    SLIPWAY_RETURN_IF_ERROR(CheckSiblings());
+    candidates_ = CandidatesOf(recipe_, layers_, plan_);
+    has_experts_ = std::ranges::any_of(
+        candidates_, [](const auto& candidate) { return candidate.module.find(".experts") != std::string::npos; });
+    if (!plan_.options.recipe.empty()) {
+      SLIPWAY_RETURN_IF_ERROR(CheckRules(recipe_, candidates_, layers_, plan_));
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckCandidates(candidates_, plan_));
     SLIPWAY_RETURN_IF_ERROR(ChooseForm());
     SLIPWAY_RETURN_IF_ERROR(Replace());
     SLIPWAY_RETURN_IF_ERROR(InputRanges(recipe_, ranges_, plan_));
@@ -56,36 +53,6 @@ class Stage {
   }
 
  private:
-  void FindCandidates() {
-    for (std::size_t i = 0; i < plan_.tensors.size(); ++i) {
-      const auto module = ModuleOf(plan_.tensors[i]);
-      if (!module) {
-        continue;
-      }
-      const RecipeRule* const rule = RuleFor(recipe_, *module, LayerOfModule(*module), layers_);
-      const bool quantized = rule != nullptr && rule->format != nullptr && IsFloatingPoint(plan_.tensors[i].dtype);
-      candidates_.push_back({.tensor = i, .module = *module, .rule = quantized ? rule : nullptr});
-      has_experts_ = has_experts_ || module->find(".experts") != std::string::npos;
-    }
-  }
-
-  // Engines compute fused siblings as one layer.
-  [[nodiscard]] absl::Status CheckSiblings() const {
-    std::map<std::string, const Candidate*> first;
-    for (const Candidate& candidate : candidates_) {
-      const auto [at, fresh] = first.emplace(FusedNameOf(candidate.module), &candidate);
-      const RecipeRule* const other = at->second->rule;
-      const auto format = [](const RecipeRule* rule) { return rule == nullptr ? nullptr : rule->format; };
-      if (!fresh && format(other) != format(candidate.rule)) {
-        return Refused(candidate.module,
-                       fmt::format("is computed together with {}, so both are quantized alike or not at all: change "
-                                   "the recipe's rules",
-                                   at->second->module));
-      }
-    }
-    return absl::OkStatus();
-  }
-
   [[nodiscard]] LayoutWish Wish() const {
     return {.form = recipe_.form,
             .activations = recipe_.activations,
@@ -101,7 +68,7 @@ class Stage {
 
   absl::Status ChooseForm() {
     std::vector<const Format*> formats;
-    for (const Candidate& candidate : candidates_) {
+    for (const QuantizationCandidate& candidate : candidates_) {
       if (candidate.rule != nullptr && std::ranges::find(formats, candidate.rule->format) == formats.end()) {
         formats.push_back(candidate.rule->format);
       }
@@ -135,8 +102,9 @@ class Stage {
     std::vector<OutputTensor> tensors;
     auto next = candidates_.begin();
     for (std::size_t i = 0; i < plan_.tensors.size(); ++i) {
-      const Candidate* const candidate = next != candidates_.end() && next->tensor == i ? &*next++ : nullptr;
-      if (candidate == nullptr || candidate->rule == nullptr) {
+      const QuantizationCandidate* const candidate =
+          next != candidates_.end() && next->tensor == i ? &*next++ : nullptr;
+      if (candidate == nullptr || candidate->rule == nullptr || !Takes(candidate->rule->format, plan_.tensors[i])) {
         if (candidate != nullptr) {
           modules_.push_back({.name = candidate->module});
         }
@@ -151,7 +119,17 @@ class Stage {
       }
     }
     plan_.tensors = std::move(tensors);
-    return absl::OkStatus();
+    return plan_.quantized.empty()
+               ? Refused("",
+                         fmt::format("config form {} is for experts of a layer in one tensor alone, and the model has "
+                                     "none of them: choose another --config-form",
+                                     NameOf(form_)))
+               : absl::OkStatus();
+  }
+
+  // What a layout for stacked experts does not take stays as it is: that is what the form means.
+  [[nodiscard]] bool Takes(const Format* format, const OutputTensor& tensor) const {
+    return !layouts_.at(format)->stacked_experts || IsStackedExperts(tensor);
   }
 
   absl::Status Quantize(LinearWeight weight, const RecipeRule& rule, const Layout& layout,
@@ -354,7 +332,7 @@ class Stage {
   const Ranges* const ranges_;  // or null
   const std::int64_t layers_;
   ExportPlan& plan_;
-  std::vector<Candidate> candidates_;  // in the order of tensors
+  std::vector<QuantizationCandidate> candidates_;  // in the order of tensors
   bool has_experts_ = false;
   ConfigForm form_ = ConfigForm::kModelOpt;
   std::map<const Format*, const Layout*> layouts_;

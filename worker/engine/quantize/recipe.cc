@@ -37,12 +37,15 @@ Recipe RecipeOf(const Format& format) {
   return recipe;
 }
 
+bool Matches(const RecipeRule& rule, std::string_view module, std::optional<std::int64_t> layer, std::int64_t layers) {
+  return HasModule(rule, module) && HasLayer(rule, layer, layers);
+}
+
 const RecipeRule* RuleFor(const Recipe& recipe, std::string_view module, std::optional<std::int64_t> layer,
                           std::int64_t layers) {
   const bool prediction = layer && *layer >= layers;
   for (auto rule = recipe.rules.rbegin(); rule != recipe.rules.rend(); ++rule) {
-    if (HasModule(*rule, module) && HasLayer(*rule, layer, layers) &&
-        (rule->format == nullptr || Means(*rule, module, prediction))) {
+    if (Matches(*rule, module, layer, layers) && (rule->format == nullptr || Means(*rule, module, prediction))) {
       return rule->format == nullptr ? nullptr : &*rule;
     }
   }

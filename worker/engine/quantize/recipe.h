@@ -58,6 +58,9 @@ Recipe RecipeOf(const Format& format);
 const RecipeRule* RuleFor(const Recipe& recipe, std::string_view module, std::optional<std::int64_t> layer,
                           std::int64_t layers);
 
+// Whether the rule's modules and layers are these, whatever other rules say.
+bool Matches(const RecipeRule& rule, std::string_view module, std::optional<std::int64_t> layer, std::int64_t layers);
+
 // Modules that a rule quantizes only if it means them: routers, embeddings, output layers, vision towers, prediction
 // layers, convolutions and other small projections that engines keep. A pattern means them where it spells out what
 // keeps them ("lm_head", "*router*", "mtp.*", not "*", "*mlp*" or "model.layers.*"); a rule means a numbered prediction

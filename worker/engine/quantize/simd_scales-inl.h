@@ -96,8 +96,9 @@ inline Scale TwoLevelScaleOf(const Coding& coding, std::int32_t step, float tens
   const Words w;
   const bool reciprocal = coding.rule == ScaleRule::kTwoLevelReciprocal;
   const auto second = hn::Set(f, tensor_scale);
-  const auto ratio = hn::Div(amax, hn::Set(f, coding.bound));
-  const auto exact = reciprocal ? hn::Mul(ratio, second) : hn::Div(ratio, second);
+  // Rounded as scales.h rounds it: of the two products one is the divisor.
+  const auto exact = reciprocal ? hn::Mul(hn::Div(amax, hn::Set(f, coding.bound)), second)
+                                : hn::Div(amax, hn::Set(f, coding.bound * tensor_scale));
   const auto nearest = Within(RoundMagnitude<3, -6>(hn::Min(exact, hn::Set(f, 448))).code, 1, 126);
   const auto empty = hn::RebindMask(w, hn::Eq(amax, hn::Zero(f)));
   const auto code = hn::IfThenElse(empty, hn::Set(w, reciprocal ? 0x20U : 0x38U), nearest);

@@ -126,10 +126,11 @@ absl::StatusOr<std::span<const std::byte>> LoadedSegment::ValuesOf(const ExportP
                                                                    const TensorPart& part) {
   const std::byte* const begin = free_;
   const std::size_t pieces = pieces_.size();
+  Rounding rounded;
   for (std::size_t i = part.first_value_part; i < part.first_value_part + part.value_part_count; ++i) {
     const std::size_t first = pieces_.size();
     std::byte* const wanted = free_;
-    SLIPWAY_RETURN_IF_ERROR(FillPart(plan, values, segment_.value_parts[i], nullptr));
+    SLIPWAY_RETURN_IF_ERROR(FillPart(plan, values, segment_.value_parts[i], IsCast(values) ? &rounded : nullptr));
     if (part.value_bytes == 0 || free_ != wanted) {
       continue;  // as it was read, or buffered: they are in their place
     }
@@ -137,6 +138,13 @@ absl::StatusOr<std::span<const std::byte>> LoadedSegment::ValuesOf(const ExportP
       std::memcpy(free_, pieces_[piece].iov_base, pieces_[piece].iov_len);
       free_ += pieces_[piece].iov_len;
     }
+  }
+  if (rounded.overflows > 0) {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("finite values are too large for {}, which would make them infinite before they are "
+                             "quantized; export with --dtype {}",
+                             InfoOf(values.dtype).safetensors_name, values.dtype == DType::kF16 ? "bf16" : "fp32"),
+                 {.tensor = values.name});
   }
   const std::span<const std::byte> whole =
       part.value_bytes > 0

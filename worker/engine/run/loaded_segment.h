@@ -56,7 +56,7 @@ class LoadedSegment {
   absl::Status FillQuantized(const ExportPlan& plan, const TensorPart& part, const Quantization& quantization);
   // The given amaxes of the blocks that a part codes; none where they follow from the values.
   [[nodiscard]] std::vector<float> AmaxesOf(const QuantizedWeight& weight, const TensorPart& part) const;
-  // The values that a part codes.
+  // The values that a part codes; OPTION_UNSUPPORTED where a cast made finite ones infinite.
   absl::StatusOr<std::span<const std::byte>> ValuesOf(const ExportPlan& plan, const OutputTensor& values,
                                                       const TensorPart& part);
   absl::Status Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,

@@ -23,10 +23,16 @@ inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + k
 // adapter that is merged and a band of a quantized weight. More makes it faster, up to a few segments a thread.
 [[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& plan) {
   std::int64_t merge = 0;
-  for (const OutputTensor& tensor : plan.tensors) {
+  const auto add = [&merge](const OutputTensor& tensor) {
     if (tensor.update) {
       merge = std::max(merge, MergeMemory(*tensor.update, tensor.shape[1]));
     }
+  };
+  for (const OutputTensor& tensor : plan.tensors) {
+    add(tensor);
+  }
+  for (const QuantizedWeight& weight : plan.quantized) {
+    add(weight.values);
   }
   return kMaximumSegmentMemory + merge + BandMemory(plan);
 }

@@ -13,8 +13,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "worker/engine/write/quality_text.h"
 
 namespace slipway::engine {
@@ -124,13 +122,15 @@ std::vector<Row> RowsOf(std::span<const QualityTensor> tensors) {
 
 // "model.layers.3.norm" as "model.layers.*.norm".
 std::string WithoutNumbers(std::string_view name) {
-  std::vector<std::string_view> words = absl::StrSplit(name, '.');
-  for (std::string_view& word : words) {
-    if (!word.empty() && std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; })) {
-      word = "*";
-    }
+  std::string pattern;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view word = name.substr(begin, end - begin);
+    const bool number = !word.empty() && std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; });
+    pattern.append(begin > 0 ? "." : "").append(number ? "*" : word);
+    begin = end + 1;
   }
-  return absl::StrJoin(words, ".");
+  return pattern;
 }
 
 }  // namespace

@@ -4,12 +4,14 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "common/error.h"
 #include "tests/support/memory_source.h"
 #include "tests/support/random_export.h"
+#include "worker/engine/quantize/reference.h"
 #include "worker/engine/run/loaded_segment.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/run/segment_cutter.h"
@@ -19,7 +21,7 @@ namespace slipway::engine {
 namespace {
 
 // The file's bytes without its header, in segments of at most `segment_bytes`.
-std::string Write(const ExportPlan& plan, std::int64_t segment_bytes) {
+std::string Write(const ExportPlan& plan, std::int64_t segment_bytes, const Quantization* quantization = nullptr) {
   SegmentCutter cutter(plan, 0, segment_bytes);
   MemoryBudget budget(MinimumMemoryBudget(plan));
   BufferPool buffers(budget);
@@ -33,7 +35,8 @@ std::string Write(const ExportPlan& plan, std::int64_t segment_bytes) {
     EXPECT_LE((*segment)->memory(), budget.total());
     EXPECT_LE(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
     auto buffer = buffers.Take(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
-    const auto loaded = LoadedSegment::Load(plan, plan.shards[0], **std::move(segment), std::move(buffer));
+    const auto loaded =
+        LoadedSegment::Load(plan, plan.shards[0], **std::move(segment), std::move(buffer), quantization);
     EXPECT_TRUE(loaded.ok()) << Describe(loaded.status());
     for (const iovec& piece : (*loaded)->pieces()) {
       bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
@@ -86,14 +89,12 @@ float At(const std::string& matrix, std::int64_t element) {
 }
 
 // The largest factor that is merged, of FP32, and a weight whose rows are wide.
-TEST(MergedPart, TheLargestFactorsStayInTheSmallestBudget) {
-  constexpr std::int64_t kRows = 90;
-  constexpr std::int64_t kColumns = 65'536;
-  constexpr std::int64_t kRank = 32;
-  const std::string w = Floats(kRows * kColumns, 1);
-  const std::string a = Floats(kRank * kColumns, 2);
-  const std::string b = Floats(kRows * kRank, 3);
-  ASSERT_EQ(static_cast<std::int64_t>(a.size()), kMaximumFactorBytes);
+constexpr std::int64_t kRows = 90;
+constexpr std::int64_t kColumns = 65'536;
+constexpr std::int64_t kRank = 32;
+static_assert(kRank * kColumns * 4 == kMaximumFactorBytes);
+
+ExportPlan PlanOf(const std::string& w, const std::string& a, const std::string& b) {
   auto checkpoint = std::make_shared<Checkpoint>();
   const auto add = [&](const std::string& name, const std::string& bytes, const Shape& shape) {
     auto file = std::make_shared<test::MemoryFile>(bytes, name);
@@ -123,9 +124,16 @@ TEST(MergedPart, TheLargestFactorsStayInTheSmallestBudget) {
   output.bytes = kRows * kColumns * 4;
   plan.checkpoint = checkpoint;
   plan.shards.push_back({.file = "model.safetensors", .header = {}, .bytes = output.bytes, .tensor_count = 1});
+  return plan;
+}
 
+TEST(MergedPart, TheLargestFactorsStayInTheSmallestBudget) {
+  const std::string w = Floats(kRows * kColumns, 1);
+  const std::string a = Floats(kRank * kColumns, 2);
+  const std::string b = Floats(kRows * kRank, 3);
+  const ExportPlan plan = PlanOf(w, a, b);
   const std::string merged = Write(plan, kSegmentBytes);
-  ASSERT_EQ(static_cast<std::int64_t>(merged.size()), output.bytes);
+  ASSERT_EQ(static_cast<std::int64_t>(merged.size()), plan.tensors[0].bytes);
   for (std::int64_t element = 0; element < kRows * kColumns; element += 7) {
     double sum = 0;
     for (std::int64_t r = 0; r < kRank; ++r) {
@@ -133,6 +141,38 @@ TEST(MergedPart, TheLargestFactorsStayInTheSmallestBudget) {
              static_cast<double>(At(a, r * kColumns + element % kColumns));
     }
     ASSERT_EQ(At(merged, element), static_cast<float>(static_cast<double>(At(w, element)) + 0.5 * sum)) << element;
+  }
+}
+
+TEST(MergedPart, TheLargestFactorsOfAWeightThatIsQuantizedStayInTheSmallestBudget) {
+  ExportPlan plan = PlanOf(Floats(kRows * kColumns, 1), Floats(kRank * kColumns, 2), Floats(kRows * kRank, 3));
+  const std::string merged = Write(plan, kSegmentBytes);
+  const auto quantizer = MakeReferenceQuantizer();
+  const Quantization quantization{.quantizer = quantizer.get()};
+  const OutputTensor values = plan.tensors[0];
+  // A band of blocks is the whole weight, that of rows one row.
+  for (const char* name : {"fp8-block", "fp8-per-channel"}) {
+    const Format& format = *FindFormat(name);
+    const Layout& layout = format.layouts.front();
+    plan.quantized = {{.module = "w",
+                       .values = values,
+                       .rows = kRows,
+                       .columns = kColumns,
+                       .format = &format,
+                       .layout = &layout,
+                       .coding = layout.coding}};
+    OutputTensor& codes = plan.tensors[0] = {};
+    codes.name = "w.weight";
+    codes.dtype = DType::kF8E4M3;
+    codes.quantized = QuantizedPart{.weight = 0};
+    codes.bytes = plan.shards[0].bytes = kRows * kColumns;
+    std::string expected(kRows * kColumns, '\0');
+    ASSERT_TRUE(quantizer
+                    ->Quantize({.coding = layout.coding,
+                                .values = {DType::kF32, std::as_bytes(std::span(merged)), kRows, kColumns},
+                                .codes = std::as_writable_bytes(std::span(expected))})
+                    .ok());
+    EXPECT_TRUE(expected == Write(plan, kSegmentBytes, &quantization)) << name;
   }
 }
 
