@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -14,6 +15,10 @@ namespace slipway {
 namespace {
 
 namespace fs = std::filesystem;
+
+using Progress = std::function<void(std::int64_t)>;
+
+constexpr std::int64_t kComparisonMemory = std::int64_t{256} << 20;
 
 std::int64_t BytesBelow(const std::string& directory) {
   std::int64_t bytes = 0;
@@ -27,18 +32,35 @@ std::int64_t BytesBelow(const std::string& directory) {
   return bytes;
 }
 
+// Calls `work` with the number of processors and a function that takes bytes as they are done, from any thread.
+template <class Work>
+auto WithProgress(const std::string& directory, const char* phase, const Console& console, const Work& work) {
+  ProgressReporter reporter(console.err, console.err_terminal, console.quiet, SystemClock());
+  const std::int64_t total = BytesBelow(directory);
+  std::int64_t done = 0;
+  std::mutex mutex;
+  const Progress progress = [&](std::int64_t bytes) {
+    const std::scoped_lock lock(mutex);
+    done += bytes;
+    reporter.Update({.phase = phase, .bytes_done = std::min(done, total), .bytes_total = total});
+  };
+  return work(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U)), progress);
+}
+
 }  // namespace
 
 absl::StatusOr<engine::VerifyReport> VerifyWithProgress(const std::string& directory, const Console& console) {
-  ProgressReporter reporter(console.err, console.err_terminal, console.quiet, SystemClock());
-  const std::int64_t total = BytesBelow(directory);
-  std::mutex mutex;  // progress comes from every thread of the engine
-  const auto progress = [&](std::int64_t bytes) {
-    const std::scoped_lock lock(mutex);
-    reporter.Update({.phase = "verifying", .bytes_done = std::min(bytes, total), .bytes_total = total});
-  };
-  const int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 64U));
-  return engine::VerifyArtifact(directory, threads, progress);
+  return WithProgress(directory, "verifying", console, [&](int threads, const Progress& progress) {
+    return engine::VerifyArtifact(directory, threads, progress);
+  });
+}
+
+absl::StatusOr<engine::ComparisonReport> CompareWithProgress(const std::string& directory,
+                                                             const std::string& checkpoint, const Console& console) {
+  return WithProgress(directory, "comparing", console, [&](int threads, const Progress& progress) {
+    return engine::CompareWithCheckpoint(directory, checkpoint, {.memory_bytes = kComparisonMemory, .threads = threads},
+                                         progress);
+  });
 }
 
 }  // namespace slipway

@@ -1,12 +1,17 @@
-// slipway verify: prove an artifact against its manifest.
+// slipway verify: prove an artifact against its manifest, and against the checkpoint it was made of.
+#include <cmath>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "client/commands/commands.h"
 #include "client/exit.h"
 #include "client/human.h"
+#include "client/table.h"
 #include "client/verify_artifact.h"
 #include "common/error.h"
 
@@ -19,24 +24,101 @@ struct VerifyCommand {
   std::string tokens;
 };
 
-absl::Status Verify(const VerifyCommand& command, const Console& console) {
-  if (!command.against.empty()) {
-    return Error(Reason::kOptionUnsupported, "this version cannot compare with a checkpoint (--against) yet");
+std::string Named(double decibels) { return std::isfinite(decibels) ? fmt::format("{:.2f}", decibels) : "exact"; }
+
+nlohmann::ordered_json Number(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json(nullptr);
+}
+
+nlohmann::ordered_json ToJson(const engine::ComparisonReport& report) {
+  nlohmann::ordered_json weights = nlohmann::ordered_json::array();
+  for (const engine::ComparedWeight& weight : report.weights) {
+    weights.push_back({{"name", weight.name},
+                       {"format", weight.format},
+                       {"sqnr_db", Number(weight.found.SignalToQuantizationNoise())},
+                       {"relative_error", weight.found.RelativeError()},
+                       {"saturated", weight.found.saturated},
+                       {"zeros", weight.found.zeros},
+                       {"largest_error", weight.found.largest_error},
+                       {"within_bound", weight.found.RelativeError() <= weight.error_bound},
+                       {"agrees", weight.Agrees()}});
+  }
+  nlohmann::ordered_json different = nlohmann::ordered_json::array();
+  for (const engine::DifferentTensor& tensor : report.different) {
+    different.push_back({{"name", tensor.name}, {"file", tensor.file}, {"offset", tensor.offset}});
+  }
+  return {{"passed", report.Passed()},
+          {"same_output", report.same_output},
+          {"sqnr_db", Number(report.Total().SignalToQuantizationNoise())},
+          {"relative_error", report.Total().RelativeError()},
+          {"equal_tensors", report.equal},
+          {"different", std::move(different)},
+          {"weights", std::move(weights)}};
+}
+
+std::string Render(const engine::ComparisonReport& report, int width) {
+  std::string text;
+  if (!report.weights.empty()) {
+    Table table({{.title = "TENSOR", .minimum = 24},
+                 {.title = "FORMAT"},
+                 {.title = "SQNR dB", .align_right = true},
+                 {.title = "REPORTED", .align_right = true},
+                 {.title = "ERROR", .align_right = true},
+                 {.title = "SATURATED", .align_right = true},
+                 {.title = "BOUND"},
+                 {.title = "RESULT"}});
+    for (const engine::ComparedWeight& weight : report.weights) {
+      table.AddRow({weight.name, weight.format, Named(weight.found.SignalToQuantizationNoise()),
+                    weight.reported ? Named(weight.reported->SignalToQuantizationNoise()) : "none",
+                    fmt::format("{:.3f} %", weight.found.RelativeError() * 100), HumanCount(weight.found.saturated),
+                    weight.found.RelativeError() <= weight.error_bound ? "within" : "outside",
+                    weight.Agrees() ? "PASS" : "FAIL"});
+    }
+    text += table.Render(width);
+    text += fmt::format("{} quantized, {} dB, relative error {:.3f} %\n",
+                        HumanCount(static_cast<std::int64_t>(report.weights.size()), "tensor"),
+                        Named(report.Total().SignalToQuantizationNoise()), report.Total().RelativeError() * 100);
+  }
+  text += fmt::format("{} equal to the source, bit for bit\n", HumanCount(report.equal, "other tensor"));
+  for (const engine::DifferentTensor& tensor : report.different) {
+    text += fmt::format("{} differs from the source at byte {} of {}\n", tensor.name, tensor.offset, tensor.file);
+  }
+  return text + (report.same_output ? "" : "an export of this checkpoint would have other files around the weights\n") +
+         (report.Passed() ? "PASS\n" : "FAIL\n");
+}
+
+absl::StatusOr<ExitStatus> Verify(const VerifyCommand& command, const Console& console) {
+  if (!command.tokens.empty()) {
+    return Error(Reason::kOptionUnsupported,
+                 "this version cannot run models forward (--tokens) yet; --against alone compares the weights");
   }
   SLIPWAY_ASSIGN_OR_RETURN(const engine::VerifyReport report, VerifyWithProgress(command.artifact, console));
+  std::optional<engine::ComparisonReport> comparison;
+  if (!command.against.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(comparison, CompareWithProgress(command.artifact, command.against, console));
+  }
   if (console.json) {
-    console.PrintJson({{"verified", command.artifact},
-                       {"files", report.files},
-                       {"tensors", report.tensors},
-                       {"bytes", report.bytes},
-                       {"plan_hash", report.plan_hash},
-                       {"digest_algorithm", report.digest_algorithm}});
+    nlohmann::ordered_json json{{"verified", command.artifact},  {"files", report.files},
+                                {"tensors", report.tensors},     {"bytes", report.bytes},
+                                {"plan_hash", report.plan_hash}, {"digest_algorithm", report.digest_algorithm}};
+    if (comparison) {
+      json["against"] = command.against;
+      json["comparison"] = ToJson(*comparison);
+    }
+    console.PrintJson(json);
   } else {
     console.out << fmt::format("{}: whole; {}, {}, {}, digests: {}\n", command.artifact,
                                HumanCount(report.files, "file"), HumanCount(report.tensors, "tensor"),
-                               HumanBytes(report.bytes), report.digest_algorithm);
+                               HumanBytes(report.bytes), report.digest_algorithm)
+                << (comparison ? Render(*comparison, console.out_terminal.width) : "");
   }
-  return absl::OkStatus();
+  if (!comparison || comparison->Passed()) {
+    return ExitStatus::kDone;
+  }
+  // What was printed says so already, and programs get one object.
+  console.err << RenderError(
+      Error(Reason::kArtifactCorrupt, "the artifact is not what the checkpoint and its report say"));
+  return ExitStatus::kFailed;
 }
 
 }  // namespace
@@ -52,7 +134,10 @@ void AddVerifyCommand(CLI::App& app, CommandLine& line) {
       ->needs(against);
   AddConsoleOptions(command, line);
   command.callback([&line, options] {
-    line.action = [options](const Console& console) { return Finish(Verify(*options, console), console); };
+    line.action = [options](const Console& console) {
+      const auto status = Verify(*options, console);
+      return status.ok() ? *status : Finish(status.status(), console);
+    };
   });
 }
 

@@ -68,6 +68,7 @@ Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& result
   manifest.plan_hash = plan.hash;
   manifest.output_hash = plan.output_hash;
   manifest.architecture = plan.architecture;
+  manifest.options = plan.options;
   manifest.source_path = checkpoint.path;
   manifest.source_format = std::string(NameOf(checkpoint.format));
   manifest.iteration = checkpoint.iteration;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
+#include "worker/engine/plan/options_json.h"
 #include "worker/engine/write/report_numbers.h"
 #include "worker/engine/write/rounding_json.h"
 
@@ -86,10 +87,9 @@ ManifestTensor TensorOf(const nlohmann::json& row) {
   }
   if (const auto quantization = row.find("quantization"); quantization != row.end()) {
     const nlohmann::json& sqnr = quantization->at("sqnr_db");
-    tensor.quantization = {
-        .format = quantization->at("format"),
-        .sqnr = sqnr.is_null() ? std::numeric_limits<double>::infinity() : sqnr.get<double>(),
-        .relative_error = quantization->at("relative_error")};
+    tensor.quantization = {.format = quantization->at("format"),
+                           .sqnr = sqnr.is_null() ? std::numeric_limits<double>::infinity() : sqnr.get<double>(),
+                           .relative_error = quantization->at("relative_error")};
   }
   return tensor;
 }
@@ -100,6 +100,9 @@ Manifest ManifestOf(const nlohmann::json& json) {
   manifest.plan_hash = json.at("plan_hash");
   manifest.output_hash = json.at("output_hash");
   manifest.architecture = json.at("architecture");
+  if (const auto options = json.find("options"); options != json.end()) {
+    manifest.options = OptionsFromJson(*options);
+  }
   const nlohmann::json& source = json.at("source");
   manifest.source_path = source.at("path");
   manifest.source_format = source.at("format");
@@ -136,6 +139,9 @@ std::string ManifestToJson(const Manifest& manifest) {
   field("plan_hash", Dump(manifest.plan_hash));
   field("output_hash", Dump(manifest.output_hash));
   field("architecture", Dump(manifest.architecture));
+  if (manifest.options) {
+    field("options", Dump(OptionsToJson(*manifest.options)));
+  }
   field("source",
         fmt::format(R"({{"path": {}, "format": {}, "iteration": {}, "files": {}}})", Dump(manifest.source_path),
                     Dump(manifest.source_format), manifest.iteration, Rows(manifest.source_files)));

@@ -1,7 +1,8 @@
 // manifest.json of an artifact: what it is, where it came from, every file and every tensor.
 //
 // {"format": "slipway-artifact", "version": 1, "tool": {"name", "version"}, "export", "plan_hash", "output_hash",
-// "architecture", "source": {"path", "format", "iteration", "files": [{"name", "size", "modified"}]},
+// "architecture", "options" (options_json.h; not of artifacts of old), "source": {"path", "format", "iteration",
+// "files": [{"name", "size", "modified"}]},
 // "digest_algorithm", "files": [{"path", "size", "digest"}], "tensors": [{"name", "dtype", "shape", "file", "offset",
 // "bytes", "xxh3", "rounding" (of tensors that were cast: "from", a dtype, and what rounding_json.h has),
 // "quantization" (of codes: "format", "sqnr_db", null where there is no error, "relative_error")}]}
@@ -19,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "common/digest.h"
 #include "worker/engine/dtype.h"
+#include "worker/engine/plan/export_plan.h"
 #include "worker/engine/shape.h"
 #include "worker/engine/transform/rounding.h"
 
@@ -67,6 +69,7 @@ struct Manifest {
   std::string plan_hash;
   std::string output_hash;
   std::string architecture;
+  std::optional<ExportOptions> options = std::nullopt;  // all but the checkpoint and the digest
   std::string source_path;
   std::string source_format;
   std::int64_t iteration = 0;

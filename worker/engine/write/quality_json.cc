@@ -50,9 +50,10 @@ Json RowOf(const QualityFormat& format) {
 }
 
 Json RowOf(const QualityLayer& layer) {
-  return WithSum(
-      {{"layer", layer.name}, {"least_sqnr_db", RoundedNumber(layer.least)}, {"mean_sqnr_db", RoundedNumber(layer.mean)}},
-      layer.sum);
+  return WithSum({{"layer", layer.name},
+                  {"least_sqnr_db", RoundedNumber(layer.least)},
+                  {"mean_sqnr_db", RoundedNumber(layer.mean)}},
+                 layer.sum);
 }
 
 Json RowOf(const QualityTensor& tensor) {

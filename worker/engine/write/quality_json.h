@@ -21,8 +21,8 @@ namespace slipway::engine {
 
 [[nodiscard]] std::string QualityToJson(const QualityReport& report);
 
-// The statistics of each tensor, by name. ARTIFACT_CORRUPT for anything that QualityToJson would not have written, extra
-// fields excepted.
+// The statistics of each tensor, by name. ARTIFACT_CORRUPT for anything that QualityToJson would not have written,
+// extra fields excepted.
 absl::StatusOr<std::map<std::string, WeightStatistics>> ParseQuality(std::string_view json);
 
 }  // namespace slipway::engine

@@ -20,9 +20,9 @@ std::string Card(std::string_view value, std::string_view what, std::string_view
 }
 
 std::string Section(std::string_view title, std::string_view note, std::string_view content) {
-  return content.empty() ? std::string()
-                         : fmt::format("<section><h2>{}</h2><p class=\"note\">{}</p>\n{}</section>\n", title, note,
-                                       content);
+  return content.empty()
+             ? std::string()
+             : fmt::format("<section><h2>{}</h2><p class=\"note\">{}</p>\n{}</section>\n", title, note, content);
 }
 
 std::string Cards(const QualityReport& report) {
@@ -30,7 +30,8 @@ std::string Cards(const QualityReport& report) {
   const WeightStatistics& statistics = total.statistics;
   const std::int64_t before = total.bytes_before + report.unquantized_bytes;
   const std::int64_t after = total.bytes_after + report.unquantized_bytes;
-  return "<div class=\"cards\">\n" + Card(Decibels(statistics.SignalToQuantizationNoise()), "signal to quantization noise") +
+  return "<div class=\"cards\">\n" +
+         Card(Decibels(statistics.SignalToQuantizationNoise()), "signal to quantization noise") +
          Card(Percent(statistics.RelativeError()), "relative error of the weights") +
          Card(fmt::format("{:.2f}", total.BitsPerWeight()), "bits a quantized weight, scales included") +
          Card(fmt::format("{:.2f} ×", after > 0 ? static_cast<double>(before) / static_cast<double>(after) : 1),
@@ -39,9 +40,9 @@ std::string Cards(const QualityReport& report) {
               total.outside == 0 ? fmt::format("of {} tensors within their format's bound", Count(total.tensors))
                                  : fmt::format("of {} tensors outside their format's bound", Count(total.tensors)),
               total.outside == 0 ? "good" : "outside") +
-         Card(Percent(statistics.elements > 0 ? static_cast<double>(statistics.saturated) /
-                                                    static_cast<double>(statistics.elements)
-                                              : 0),
+         Card(Percent(statistics.elements > 0
+                          ? static_cast<double>(statistics.saturated) / static_cast<double>(statistics.elements)
+                          : 0),
               fmt::format("saturated: {} values", Count(statistics.saturated))) +
          "</div>\n";
 }
@@ -72,17 +73,19 @@ std::string Introduction(const QualityReport& report) {
 }  // namespace
 
 std::string QualityToHtml(const QualityReport& report) {
-  std::string page = "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n"
-                     "<meta charset=\"utf-8\" />\n"
-                     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n";
+  std::string page =
+      "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>\n"
+      "<meta charset=\"utf-8\" />\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\" />\n";
   page += fmt::format("<title>Quantization report: {}</title>\n<style>{}</style>\n</head>\n<body>\n",
                       Escaped(report.architecture), kQualityStyle);
   page += Introduction(report);
   page += Cards(report);
   page += Section("Warnings", "What the plan said.", Warnings(report));
   page += Section("Size", "Quantized weights in colour, what stays as it was in grey.", SizePlot(report));
-  page += Section("SQNR by layer", "In dB; higher is better, and 6 dB halve the error. Experts of a layer are one point.",
-                  LayerPlot(report));
+  page +=
+      Section("SQNR by layer", "In dB; higher is better, and 6 dB halve the error. Experts of a layer are one point.",
+              LayerPlot(report));
   page += Section("Relative errors",
                   "How many tensors have which error. The dashed line is the bound of the format, for weights that are "
                   "distributed normally.",
@@ -98,7 +101,8 @@ std::string QualityToHtml(const QualityReport& report) {
                               Count(static_cast<std::int64_t>(report.unquantized.size()))),
                   UnquantizedTable(report));
   page +=
-      "<section><h2>Words</h2><p>Relative error: the norm of (weights - what their codes stand for) over the norm of the "
+      "<section><h2>Words</h2><p>Relative error: the norm of (weights - what their codes stand for) over the norm of "
+      "the "
       "weights. SQNR: the same in decibels, -20 log10 of it. Saturated: beyond the largest number that the format has "
       "under the scale. Became 0: values other than 0 whose code is 0. amax / rms: the largest magnitude over the root "
       "of the mean square; large ones are outliers, which cost the others their precision. slipway verify ARTIFACT "

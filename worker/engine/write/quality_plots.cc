@@ -141,9 +141,9 @@ std::string Line(const std::string& kind, const Series& points, std::size_t colo
     const std::string x = Coordinate(frame.left + frame.width * share);
     const std::string y = Coordinate(frame.Y(sqnr));
     path += fmt::format("{}{},{}", path.empty() ? "" : " ", x, y);
-    dots += fmt::format(R"(<circle cx="{}" cy="{}" r="3" class="f{}"><title>{} {}: {}</title></circle>)", x, y, color,
-                        Escaped(Tail(layers[points[i].layer]->name, kLabel)), Escaped(Tail(kind, kLabel)),
-                        Decibels(sqnr));
+    dots +=
+        fmt::format(R"(<circle cx="{}" cy="{}" r="3" class="f{}"><title>{} {}: {}</title></circle>)", x, y, color,
+                    Escaped(Tail(layers[points[i].layer]->name, kLabel)), Escaped(Tail(kind, kLabel)), Decibels(sqnr));
   }
   return fmt::format(R"(<polyline class="s{}" points="{}" />{})", color, path, dots);
 }
@@ -197,8 +197,7 @@ std::string LayerPlot(const QualityReport& report) {
   const std::size_t labels = std::min<std::size_t>(layers.size(), 12);
   const std::size_t stride = (layers.size() + labels - 1) / labels;
   for (std::size_t i = 0; i < layers.size(); i += stride) {
-    const double share =
-        layers.size() > 1 ? static_cast<double>(i) / static_cast<double>(layers.size() - 1) : 0.5;
+    const double share = layers.size() > 1 ? static_cast<double>(i) / static_cast<double>(layers.size() - 1) : 0.5;
     const std::string_view name = layers[i]->name;
     svg += Text(frame.left + frame.width * share, frame.top + frame.height + 18, "middle",
                 Escaped(name.substr(name.rfind('.') + 1)));

@@ -10,7 +10,8 @@ namespace slipway::engine {
 // What the model takes, before and after: quantized weights and what stays.
 std::string SizePlot(const QualityReport& report);
 
-// A line for each kind of projection, layer by layer; experts of a layer are one point. Empty where nothing is in a layer.
+// A line for each kind of projection, layer by layer; experts of a layer are one point. Empty where nothing is in a
+// layer.
 std::string LayerPlot(const QualityReport& report);
 
 // How many tensors have which relative error, and the formats' bounds.

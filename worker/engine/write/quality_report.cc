@@ -9,8 +9,10 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "worker/engine/write/quality_text.h"
 
 namespace slipway::engine {
 namespace {
@@ -142,9 +144,8 @@ class Maker {
   }
 
   void AddFormats() {
-    const bool experts = std::ranges::any_of(plan_.tensors, [](const OutputTensor& tensor) {
-      return tensor.name.find(".experts.") != std::string::npos;
-    });
+    const bool experts = std::ranges::any_of(
+        plan_.tensors, [](const OutputTensor& tensor) { return tensor.name.find(".experts.") != std::string::npos; });
     std::map<std::string_view, const QuantizedWeight*> first;  // by the format's name
     std::map<std::string_view, std::int64_t> ranges;
     for (const QuantizedWeight& weight : plan_.quantized) {
@@ -184,13 +185,13 @@ class Maker {
 }  // namespace
 
 ModulePlace PlaceOf(std::string_view module) {
-  const std::vector<std::string_view> words = absl::StrSplit(module, '.');
+  const std::vector<std::string_view> words = SplitAtDots(module);
   const auto number = std::ranges::find_if(words, IsNumber);
   ModulePlace place;
   auto rest = words.begin();
   // A number after "experts" is no layer's.
   if (number != words.end() && number != words.begin() && *std::prev(number) != "experts") {
-    place.prefix = absl::StrJoin(words.begin(), number, ".");
+    place.prefix = fmt::format("{}", fmt::join(words.begin(), number, "."));
     for (const char digit : *number) {
       place.layer = std::max<std::int64_t>(place.layer, 0) * 10 + (digit - '0');
     }
@@ -201,7 +202,7 @@ ModulePlace PlaceOf(std::string_view module) {
   }
   std::vector<std::string_view> kind(rest, words.end());
   std::ranges::replace_if(kind, IsNumber, std::string_view("*"));
-  place.kind = absl::StrJoin(kind, ".");
+  place.kind = fmt::format("{}", fmt::join(kind, "."));
   return place;
 }
 
@@ -216,10 +217,10 @@ double QualitySum::BitsPerWeight() const {
 }
 
 double OutlierRatio(const WeightStatistics& statistics) {
-  return statistics.squared_value > 0 ? static_cast<double>(statistics.amax) /
-                                            std::sqrt(statistics.squared_value /
-                                                      static_cast<double>(statistics.elements))
-                                      : 0;
+  return statistics.squared_value > 0
+             ? static_cast<double>(statistics.amax) /
+                   std::sqrt(statistics.squared_value / static_cast<double>(statistics.elements))
+             : 0;
 }
 
 QualityReport MakeQualityReport(const ExportPlan& plan, const std::vector<ShardResult>& results) {

@@ -13,7 +13,7 @@ inline constexpr std::string_view kQualityStyle = R"(
 --good:#4fc98a;--bad:#f2766b;--kept:#4a5666;--c0:#6aa3f5;--c1:#f0a05c;--c2:#5cc99a;--c3:#dc85c8;--c4:#a892f0;--c5:#e0c552;
 --c6:#5cc6da;--c7:#ee8092;--c8:#a7bb62;--c9:#bf9f88}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1080px;padding:32px 20px 64px;background:var(--ground);color:var(--ink);
+body{margin:0 auto;max-width:1280px;padding:32px 20px 64px;background:var(--ground);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 h1{font-size:28px;line-height:1.2;margin:0 0 4px}
 h2{font-size:18px;margin:0 0 4px}

@@ -23,7 +23,9 @@ constexpr std::size_t kMostName = 200;   // bytes
 
 std::string Cell(std::string_view text) { return fmt::format("<td>{}</td>", text); }
 std::string Word(std::string_view escaped) { return fmt::format(R"(<td class="word">{}</td>)", escaped); }
-std::string Name(std::string_view name) { return fmt::format("<td><code>{}</code></td>", Escaped(Tail(name, kMostName))); }
+std::string Name(std::string_view name) {
+  return fmt::format("<td><code>{}</code></td>", Escaped(Tail(name, kMostName)));
+}
 
 std::string Head(const std::vector<std::string_view>& titles) {
   std::string row = "<table><thead><tr>";
@@ -42,8 +44,9 @@ std::string Foot(std::size_t rows) {
 }
 
 std::string Share(std::int64_t count, std::int64_t of) {
-  return count == 0 ? "0"
-                    : fmt::format("{} ({})", Count(count), Percent(static_cast<double>(count) / static_cast<double>(of)));
+  return count == 0
+             ? "0"
+             : fmt::format("{} ({})", Count(count), Percent(static_cast<double>(count) / static_cast<double>(of)));
 }
 
 std::string SizeCells(const QualitySum& sum) {
@@ -53,7 +56,8 @@ std::string SizeCells(const QualitySum& sum) {
 std::string ErrorCells(const WeightStatistics& statistics) {
   return Cell(Share(statistics.saturated, statistics.elements)) + Cell(Share(statistics.zeros, statistics.elements)) +
          Cell(Significant(static_cast<double>(statistics.largest_error))) +
-         Cell(Significant(static_cast<double>(statistics.amax))) + Cell(fmt::format("{:.1f}", OutlierRatio(statistics)));
+         Cell(Significant(static_cast<double>(statistics.amax))) +
+         Cell(fmt::format("{:.1f}", OutlierRatio(statistics)));
 }
 
 // A tensor, or the experts of a layer that are alike.
@@ -89,13 +93,16 @@ void Add(const QualityTensor& tensor, Row& row) {
 
 std::string Render(const Row& row) {
   const QualityTensor& first = *row.first;
-  std::string name = row.count == 1 ? first.name : fmt::format("{} × {}", Count(row.count), first.place.kind);
+  const std::string layer = LayerName(first.place) + ".";  // the table is below its name
+  std::string name = row.count == 1 ? first.name.substr(first.name.starts_with(layer) ? layer.size() : 0)
+                                    : fmt::format("{} × {}", Count(row.count), first.place.kind);
   std::string html = row.outside > 0 ? R"(<tr class="outside">)" : "<tr>";
   html += Name(name) + Word(first.format->name) + Cell(fmt::format("{} × {}", first.rows, first.columns)) +
-          Cell(ByteCount(row.before)) + Cell(ByteCount(row.after)) + Cell(Decibels(row.sum.SignalToQuantizationNoise())) +
-          Cell(Decibels(row.worst->sum.statistics.SignalToQuantizationNoise())) + Cell(Percent(row.sum.RelativeError())) +
-          ErrorCells(row.sum) +
-          Cell(row.outside == 0   ? std::string("within")
+          Cell(ByteCount(row.before)) + Cell(ByteCount(row.after)) +
+          Cell(Decibels(row.sum.SignalToQuantizationNoise())) +
+          Cell(Decibels(row.worst->sum.statistics.SignalToQuantizationNoise())) +
+          Cell(Percent(row.sum.RelativeError())) + ErrorCells(row.sum) +
+          Cell(row.outside == 0 ? std::string("within")
                : row.count == 1 ? std::string("outside")
                                 : fmt::format("{} outside", Count(row.outside)));
   return html + "</tr>\n";
@@ -108,9 +115,10 @@ std::vector<Row> RowsOf(std::span<const QualityTensor> tensors) {
   for (const QualityTensor& tensor : tensors) {
     std::size_t index = rows.size();
     if (tensor.place.kind.find('*') != std::string::npos) {
-      index = at.emplace(std::tuple(std::string_view(tensor.place.kind), tensor.format->name, tensor.rows, tensor.columns),
-                         index)
-                  .first->second;
+      index =
+          at.emplace(std::tuple(std::string_view(tensor.place.kind), tensor.format->name, tensor.rows, tensor.columns),
+                     index)
+              .first->second;
     }
     if (index == rows.size()) {
       rows.emplace_back();
@@ -122,15 +130,13 @@ std::vector<Row> RowsOf(std::span<const QualityTensor> tensors) {
 
 // "model.layers.3.norm" as "model.layers.*.norm".
 std::string WithoutNumbers(std::string_view name) {
-  std::string pattern;
-  for (std::size_t begin = 0; begin <= name.size();) {
-    const std::size_t end = std::min(name.find('.', begin), name.size());
-    const std::string_view word = name.substr(begin, end - begin);
-    const bool number = !word.empty() && std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; });
-    pattern.append(begin > 0 ? "." : "").append(number ? "*" : word);
-    begin = end + 1;
+  std::vector<std::string_view> words = SplitAtDots(name);
+  for (std::string_view& word : words) {
+    if (!word.empty() && std::ranges::all_of(word, [](char c) { return c >= '0' && c <= '9'; })) {
+      word = "*";
+    }
   }
-  return pattern;
+  return fmt::format("{}", fmt::join(words, "."));
 }
 
 }  // namespace
@@ -140,7 +146,8 @@ std::string FormatTable(const QualityReport& report) {
                            "before", "after", "SQNR", "error", "bound", "outside"});
   for (const QualityFormat& format : report.formats) {
     const QualitySum& sum = format.sum;
-    html += "<tr>" + Cell(fmt::format("<b>{}</b>", Escaped(format.format->name))) + Word(Escaped(format.format->summary)) +
+    html += "<tr>" + Cell(fmt::format("<b>{}</b>", Escaped(format.format->name))) +
+            Word(Escaped(format.format->summary)) +
             Word(Escaped(fmt::format("{} ({})", NameOf(format.layout->form), format.layout->algorithm))) +
             Word(format.input_ranges > 0
                      ? fmt::format("{}, {} ranges", NameOf(format.layout->activations), Count(format.input_ranges))

@@ -12,7 +12,12 @@ namespace {
 std::size_t SequenceLength(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned first = byte(0);
-  const std::size_t length = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+  const std::size_t length = first < 0x80   ? 1
+                             : first < 0xC2 ? 0
+                             : first < 0xE0 ? 2
+                             : first < 0xF0 ? 3
+                             : first < 0xF5 ? 4
+                                            : 0;
   if (length == 0 || length > text.size()) {
     return 0;
   }
@@ -64,6 +69,18 @@ std::string Escaped(std::string_view text) {
   return escaped;
 }
 
+std::vector<std::string_view> SplitAtDots(std::string_view name) {
+  std::vector<std::string_view> words;
+  while (true) {
+    const std::size_t dot = name.find('.');
+    words.push_back(name.substr(0, dot));
+    if (dot == std::string_view::npos) {
+      return words;
+    }
+    name.remove_prefix(dot + 1);
+  }
+}
+
 std::string_view Tail(std::string_view name, std::size_t most) {
   return name.size() <= most ? name : name.substr(name.size() - most);
 }
@@ -80,7 +97,7 @@ std::string Count(std::int64_t value) {
   std::string text = std::to_string(value);
   for (std::size_t at = text.size(); at > 3;) {
     at -= 3;
-    text.insert(at, ",");
+    text.insert(at, 1, ',');
   }
   return text;
 }
