@@ -15,8 +15,8 @@ SegmentPipeline::SegmentPipeline(const ExportPlan& plan, const Shard& shard, Seg
       shard_(shard),
       cutter_(cutter),
       settings_(std::move(settings)),
-      buffers_(*settings_.memory,
-               settings_.quantization != nullptr && settings_.quantization->quantizer->takes_pinned_memory()),
+      buffers_(*settings_.memory, settings_.quantization != nullptr && settings_.quantization->quantizer != nullptr &&
+                                      settings_.quantization->quantizer->takes_pinned_memory()),
       maximum_slots_(static_cast<std::size_t>(settings_.threads) * 2 + 2) {
   for (Lane& lane : lanes) {
     lanes_.push_back({.work = std::move(lane)});
