@@ -309,6 +309,12 @@ class Stage {
   }
 
   absl::Status DescribeInConfig() {
+    // A tied output layer is a linear layer all the same, to engines that look for those.
+    if (std::ranges::none_of(modules_, [](const QuantizedModule& module) {
+          return module.name == "lm_head" || module.name.ends_with(".lm_head") || module.name == "embed_out";
+        })) {
+      modules_.push_back({.name = "lm_head"});
+    }
     QuantizationFiles files = MakeQuantizationConfig(form_, modules_, recipe_.kv_cache);
     const auto config = std::ranges::find(plan_.texts, "config.json", &TextFile::path);
     ordered_json json = config == plan_.texts.end()
