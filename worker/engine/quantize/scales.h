@@ -22,9 +22,8 @@ SLIPWAY_HOST_DEVICE constexpr float EffectiveScale(const Coding& coding, std::ui
 SLIPWAY_HOST_DEVICE constexpr std::uint32_t NeighbourScale(const Coding& coding, float amax, float tensor_scale,
                                                            float factor, int step);
 
-// amax / bound as F32, BF16 or F16: finite, and so large that codes do not depend on how subnormals divide.
-SLIPWAY_HOST_DEVICE constexpr std::uint32_t AmaxScale(DType dtype, float amax, float bound) {
-  const float scale = amax == 0 ? 1.0F : amax / bound;
+// A scale as F32, BF16 or F16: finite, and so large that codes do not depend on how subnormals divide.
+SLIPWAY_HOST_DEVICE constexpr std::uint32_t RoundedScale(DType dtype, float scale) {
   if (dtype == DType::kF16) {
     constexpr std::uint32_t kSmallest = 0x0001;  // 2^-24
     constexpr std::uint32_t kLargest = 0x7BFF;   // 65504
@@ -66,6 +65,10 @@ SLIPWAY_HOST_DEVICE constexpr std::uint32_t TwoLevelScale(const Coding& coding, 
   const float scale = reciprocal ? amax / coding.bound * tensor_scale : amax / (coding.bound * tensor_scale);
   const std::uint32_t code = EncodeE4M3(scale);
   return code == 0 ? 1 : code;
+}
+
+SLIPWAY_HOST_DEVICE constexpr std::uint32_t AmaxScale(DType dtype, float amax, float bound) {
+  return RoundedScale(dtype, amax == 0 ? 1.0F : amax / bound);
 }
 
 SLIPWAY_HOST_DEVICE constexpr std::uint32_t RuleScale(const Coding& coding, float amax, float tensor_scale) {

@@ -72,6 +72,15 @@ struct Vector {
     }
   }
 
+  [[nodiscard]] __device__ __forceinline__ float MagnitudeAt(int i) const {
+    if constexpr (kType == DType::kBF16) {
+      const std::uint32_t magnitudes = words[i / 2] & 0x7FFF7FFFU;  // which LargestMagnitudeBits has made, too
+      return FloatOf(i % 2 == 0 ? magnitudes << 16 : magnitudes & 0xFFFF0000U);
+    } else {
+      return fabsf(At(i));
+    }
+  }
+
   // Bits without signs, compared as integers: of 16-bit values two at a time.
   [[nodiscard]] __device__ __forceinline__ std::uint32_t LargestMagnitudeBits() const {
     constexpr std::uint32_t kUnsigned = kType == DType::kF32 ? 0x7FFFFFFFU : 0x7FFF7FFFU;
@@ -82,6 +91,17 @@ struct Vector {
       largest = kType == DType::kF32 ? max(largest, magnitudes) : __vmaxu2(largest, magnitudes);
     }
     return kType == DType::kF32 ? largest : max(largest & 0xFFFFU, largest >> 16);
+  }
+
+  // -0 to 0; the others as they are.
+  [[nodiscard]] __device__ __forceinline__ std::uint32_t WordWithoutNegativeZeros(int i) const {
+    std::uint32_t sum = words[i];
+    if constexpr (kType == DType::kBF16) {
+      asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(words[i]), "r"(0x3F803F80U), "r"(0U));
+    } else if constexpr (kType == DType::kF16) {
+      asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(words[i]), "r"(0x3C003C00U), "r"(0U));
+    }
+    return sum;
   }
 
   // The float whose bits LargestMagnitudeBits gives.

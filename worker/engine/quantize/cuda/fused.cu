@@ -3,6 +3,7 @@
 
 #include "worker/engine/quantize/cuda/encode.cuh"
 #include "worker/engine/quantize/cuda/geometry.h"
+#include "worker/engine/quantize/cuda/group_scales.cuh"
 #include "worker/engine/quantize/cuda/kernels.h"
 #include "worker/engine/quantize/scales.h"
 
@@ -19,6 +20,7 @@ struct Arguments {
   std::int64_t rows;
   Coding coding;
   float tensor_scale;
+  RuleDivisors divisors;
   std::uint32_t flip;
   void* codes;   // may be null
   void* scales;  // may be null for kTensor
@@ -32,6 +34,18 @@ __device__ __forceinline__ Divisor MakeScale(const Arguments& a, float amax, std
     StoreScale(a.scales, scale, stored, a.coding.scale_dtype);
   }
   return MakeDivisor(EffectiveScale(a.coding, stored, a.tensor_scale), amax, kType);
+}
+
+// The same by a rule that is known here.
+template <ScaleRule kRule, Element kElement, DType kType>
+__device__ __forceinline__ DivisorOf<kRule> MakeScaleBy(const Arguments& a, float amax, std::int64_t scale,
+                                                        bool stores) {
+  const std::uint32_t stored = RuleScaleOf<kRule, kType>(a.coding, a.divisors, amax, a.tensor_scale);
+  if (stores) {
+    StoreScale(a.scales, scale, stored, kRule == ScaleRule::kAmax ? a.coding.scale_dtype : DType::kU8);
+  }
+  return MakeDivisorOf<kRule, kElement, kType>(EffectiveScaleOf<kRule>(a.coding, a.divisors, stored, a.tensor_scale),
+                                               amax);
 }
 
 // One scale for all. What the largest value is does not matter: E4M3 alone comes here, and EncodeBytes keeps within it.
@@ -125,8 +139,8 @@ __device__ __forceinline__ std::uint32_t GroupMaximum(std::uint32_t value, int t
   return value;
 }
 
-// A scale a group; a group is in neighbouring threads of one warp.
-template <DType kType, Element kElement>
+// A scale a group; a group is in neighbouring threads of one warp, 2^shift. Of two levels it is one, of powers two.
+template <DType kType, Element kElement, ScaleRule kRule>
 __global__ void __launch_bounds__(kBlockThreads) CodeGroups(const Arguments a, std::int64_t vectors, int shift) {
   const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x;
   Vector<kType> values;
@@ -134,12 +148,18 @@ __global__ void __launch_bounds__(kBlockThreads) CodeGroups(const Arguments a, s
   if (number < vectors) {
     values.Load(a.values, number);
   }
+  if constexpr (kTwoLevels<kRule>) {
+    shift = 0;
+  } else if constexpr (kPowers<kRule>) {
+    shift = 1;
+  }
   const std::uint32_t largest = GroupMaximum(values.LargestMagnitudeBits(), 1 << shift);
   if (number >= vectors) {
     return;
   }
   const bool first = (number & ((1 << shift) - 1)) == 0;
-  const Divisor divisor = MakeScale<kType>(a, Vector<kType>::FromMagnitudeBits(largest), number >> shift, first);
+  const auto divisor =
+      MakeScaleBy<kRule, kElement, kType>(a, Vector<kType>::FromMagnitudeBits(largest), number >> shift, first);
   if (a.codes != nullptr) {
     EncodeVector<kElement>(values, divisor, a.flip, a.codes, number);
   }
@@ -168,10 +188,10 @@ __global__ void __launch_bounds__(kBlockThreads) CodeGroupsOfRowPairs(const Argu
     if (!inside) {
       continue;
     }
-    const Divisor low_divisor =
-        MakeScale<kType>(a, Vector<kType>::FromMagnitudeBits(low_largest), low_number >> shift, first);
-    const Divisor high_divisor =
-        MakeScale<kType>(a, Vector<kType>::FromMagnitudeBits(high_largest), high_number >> shift, first);
+    const Divisor low_divisor = MakeScaleBy<ScaleRule::kAmax, Element::kInt4, kType>(
+        a, Vector<kType>::FromMagnitudeBits(low_largest), low_number >> shift, first);
+    const Divisor high_divisor = MakeScaleBy<ScaleRule::kAmax, Element::kInt4, kType>(
+        a, Vector<kType>::FromMagnitudeBits(high_largest), high_number >> shift, first);
     if (a.codes != nullptr) {
       std::uint32_t words[4];
       EncodeNibbleRows<Element::kInt4>(low, low_divisor, high, high_divisor, words);
@@ -222,40 +242,82 @@ int GroupShift(std::int32_t group) {
   return -1;
 }
 
+// Calls `call` with the rule as a constant, if groups of the element are scaled by it.
+template <Element kElement, typename Call>
+bool WithGroupRule(ScaleRule rule, Call call) {
+  switch (rule) {
+    case ScaleRule::kAmax:
+      call.template operator()<ScaleRule::kAmax>();
+      return true;
+    case ScaleRule::kPowerOfTwo:
+      if constexpr (kElement == Element::kE4M3 || kElement == Element::kE2M1) {
+        call.template operator()<ScaleRule::kPowerOfTwo>();
+        return true;
+      }
+      break;
+    case ScaleRule::kPowerOfTwoRounded:
+      if constexpr (kElement == Element::kE4M3 || kElement == Element::kE2M1) {
+        call.template operator()<ScaleRule::kPowerOfTwoRounded>();
+        return true;
+      }
+      break;
+    case ScaleRule::kTwoLevel:
+      if constexpr (kElement == Element::kE2M1) {
+        call.template operator()<ScaleRule::kTwoLevel>();
+        return true;
+      }
+      break;
+    case ScaleRule::kTwoLevelReciprocal:
+      if constexpr (kElement == Element::kE2M1) {
+        call.template operator()<ScaleRule::kTwoLevelReciprocal>();
+        return true;
+      }
+      break;
+  }
+  return false;
+}
+
+template <DType kType, Element kElement>
+bool LaunchGroups(const Arguments& a, std::int64_t vectors, int shift, cudaStream_t stream) {
+  const auto grid = static_cast<unsigned>(CeilingOf(vectors, kBlockThreads));
+  const ScaleRule rule = a.coding.rule;
+  const bool two_levels = rule == ScaleRule::kTwoLevel || rule == ScaleRule::kTwoLevelReciprocal;
+  if (rule != ScaleRule::kAmax && shift != (two_levels ? 0 : 1)) {
+    return false;
+  }
+  return WithGroupRule<kElement>(rule, [&]<ScaleRule kRule>() {
+    CodeGroups<kType, kElement, kRule><<<grid, kBlockThreads, 0, stream>>>(a, vectors, shift);
+  });
+}
+
 template <DType kType>
 bool LaunchGroups(const Arguments& a, cudaStream_t stream) {
   const int shift = GroupShift(a.coding.group);
   const std::int64_t row_vectors = a.columns / kVector;
   const std::int64_t vectors = a.rows * row_vectors;
-  const std::int64_t blocks = CeilingOf(vectors, kBlockThreads);
-  if (shift < 0 || blocks > kMostBlocks) {
+  if (shift < 0 || CeilingOf(vectors, kBlockThreads) > kMostBlocks) {
     return false;
   }
-  const auto grid = static_cast<unsigned>(blocks);
-  const Packing packing = a.coding.packing;
   switch (a.coding.element) {
     case Element::kE4M3:
-      CodeGroups<kType, Element::kE4M3><<<grid, kBlockThreads, 0, stream>>>(a, vectors, shift);
-      return true;
+      return LaunchGroups<kType, Element::kE4M3>(a, vectors, shift, stream);
     case Element::kInt8:
-      CodeGroups<kType, Element::kInt8><<<grid, kBlockThreads, 0, stream>>>(a, vectors, shift);
-      return true;
+      return LaunchGroups<kType, Element::kInt8>(a, vectors, shift, stream);
     case Element::kE2M1:
-      if (packing != Packing::kNibblePairs) {
-        return false;
-      }
-      CodeGroups<kType, Element::kE2M1><<<grid, kBlockThreads, 0, stream>>>(a, vectors, shift);
-      return true;
+      return a.coding.packing == Packing::kNibblePairs &&
+             LaunchGroups<kType, Element::kE2M1>(a, vectors, shift, stream);
     case Element::kInt4:
       break;
   }
-  if (packing == Packing::kNibbleRows) {
-    const dim3 pairs(static_cast<unsigned>(CeilingOf(row_vectors, kBlockThreads)),
-                     static_cast<unsigned>(std::min(a.rows / 2, kMostBlocksDown)));
-    CodeGroupsOfRowPairs<kType><<<pairs, kBlockThreads, 0, stream>>>(a, shift);
-    return true;
+  if (a.coding.packing != Packing::kNibbleRows) {
+    return LaunchGroups<kType, Element::kInt4>(a, vectors, shift, stream);
   }
-  CodeGroups<kType, Element::kInt4><<<grid, kBlockThreads, 0, stream>>>(a, vectors, shift);
+  if (a.coding.rule != ScaleRule::kAmax) {
+    return false;
+  }
+  const dim3 pairs(static_cast<unsigned>(CeilingOf(row_vectors, kBlockThreads)),
+                   static_cast<unsigned>(std::min(a.rows / 2, kMostBlocksDown)));
+  CodeGroupsOfRowPairs<kType><<<pairs, kBlockThreads, 0, stream>>>(a, shift);
   return true;
 }
 
@@ -325,8 +387,8 @@ bool LaunchFusedOf(const Arguments& a, cudaStream_t stream) {
 }  // namespace
 
 bool LaunchFused(const DeviceJob& job, cudaStream_t stream) {
-  Arguments arguments{job.values.data, job.values.columns, job.values.rows, job.coding, job.tensor_scale, 0,
-                      job.codes,       job.scales};
+  Arguments arguments{job.values.data, job.values.columns, job.values.rows, job.coding, job.tensor_scale,
+                      RuleDivisorsOf(job.coding, job.tensor_scale), 0, job.codes, job.scales};
   if (job.values.columns % kVector != 0 || job.amaxes != nullptr || job.coding.search != ScaleSearch::kAmax ||
       !PackingOf(job.coding, arguments.flip)) {
     return false;

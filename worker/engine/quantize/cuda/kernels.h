@@ -58,8 +58,14 @@ cudaError_t LaunchSquaredErrors(const Coding& coding, const DeviceValues& values
 // The parts of LaunchQuantize. Fused kernels make scales and codes in one pass over values of the usual shapes: columns
 // in multiples of 16, scales by the rule of the values' own magnitudes. False: not this job, nothing was queued.
 bool LaunchFused(const DeviceJob& job, cudaStream_t stream);
+// The same of AutoAWQ's and GPTQ's words of the usual groups; or only the codes, from scales that are there.
+bool LaunchWords(const DeviceJob& job, bool scales_given, cudaStream_t stream);
+// Searched scales of the usual groups of 16-bit values. Codes are made as well if they lie as they are read: `coded`.
+bool LaunchSearch(const DeviceJob& job, bool& coded, cudaStream_t stream);
 void LaunchScales(const DeviceJob& job, cudaStream_t stream);      // any job but kTensor's
 void LaunchCodes(const DeviceJob& job, cudaStream_t stream);       // any job, from its scales
+// Statistics of 16-bit values in whole chunks, whose scales are each of sixteen neighbours at least.
+bool LaunchShortStatistics(const DeviceJob& job, cudaStream_t stream);
 void LaunchStatistics(const DeviceJob& job, cudaStream_t stream);  // any job, from its scales
 
 }  // namespace slipway::engine

@@ -3,6 +3,7 @@
 
 #include "worker/engine/quantize/cuda/geometry.h"
 #include "worker/engine/quantize/cuda/kernels.h"
+#include "worker/engine/quantize/cuda/seen.cuh"
 #include "worker/engine/quantize/cuda/squares.cuh"
 #include "worker/engine/quantize/scales.h"
 
@@ -18,14 +19,6 @@ struct Arguments {
   float tensor_scale;
   const void* scales;
   DeviceRowStatistics* statistics;
-};
-
-// What one thread has seen of a row.
-struct Seen {
-  float amax = 0;
-  float largest_error = 0;
-  unsigned saturated = 0;
-  unsigned zeros = 0;
 };
 
 // The scales along one row, each computed once for the values that share it.
@@ -79,27 +72,6 @@ __device__ __forceinline__ float2 SquaresOfLane(const Arguments& a, std::int64_t
     seen.zeros += value != 0 && decoded == 0 ? 1 : 0;
   }
   return {errors, squares};
-}
-
-// What all threads have seen, known to thread 0.
-struct Gathered {
-  std::uint32_t amax;
-  std::uint32_t largest_error;
-  unsigned long long saturated;
-  unsigned long long zeros;
-};
-
-__device__ void Gather(const Seen& seen, Gathered& gathered) {
-  const std::uint32_t amax = __reduce_max_sync(kWholeWarp, BitsOf(seen.amax));
-  const std::uint32_t largest_error = __reduce_max_sync(kWholeWarp, BitsOf(seen.largest_error));
-  const unsigned saturated = __reduce_add_sync(kWholeWarp, seen.saturated);
-  const unsigned zeros = __reduce_add_sync(kWholeWarp, seen.zeros);
-  if (threadIdx.x % 32 == 0) {
-    atomicMax(&gathered.amax, amax);
-    atomicMax(&gathered.largest_error, largest_error);
-    atomicAdd(&gathered.saturated, saturated);
-    atomicAdd(&gathered.zeros, zeros);
-  }
 }
 
 template <DType kType>
@@ -222,15 +194,17 @@ cudaError_t LaunchSquaredErrors(const Coding& coding, const DeviceValues& values
 }
 
 cudaError_t LaunchQuantize(const DeviceJob& job, cudaStream_t stream) {
-  if (!LaunchFused(job, stream)) {
-    if (job.coding.sharing != Sharing::kTensor) {
+  if (!LaunchFused(job, stream) && !LaunchWords(job, false, stream)) {
+    bool coded = false;
+    if (job.coding.sharing != Sharing::kTensor && !LaunchSearch(job, coded, stream)) {
+      coded = false;
       LaunchScales(job, stream);
     }
-    if (job.codes != nullptr) {
+    if (job.codes != nullptr && !coded && !LaunchWords(job, true, stream)) {
       LaunchCodes(job, stream);
     }
   }
-  if (job.statistics != nullptr) {
+  if (job.statistics != nullptr && !LaunchShortStatistics(job, stream)) {
     LaunchStatistics(job, stream);
   }
   return cudaGetLastError();

@@ -14,6 +14,8 @@ namespace {
 
 TEST(OnTheGpu, AllFloatsBecomeTheDefinitionsE4M3) { EXPECT_EQ(E4M3Differences(), 0); }
 TEST(OnTheGpu, AllFloatsBecomeTheDefinitionsE2M1) { EXPECT_EQ(E2M1Differences(), 0); }
+TEST(OnTheGpu, SmallQuotientsBecomeTheDefinitionsE2M1) { EXPECT_EQ(E2M1MagnitudeDifferences(), 0); }
+TEST(OnTheGpu, OneCorrectionIsEnoughForShortValues) { EXPECT_EQ(ShortQuotientDifferences(), 0); }
 TEST(OnTheGpu, QuotientsBecomeTheDivisionsCodes) {
   for (const engine::Element element :
        {engine::Element::kE4M3, engine::Element::kE2M1, engine::Element::kInt8, engine::Element::kInt4}) {

@@ -40,22 +40,40 @@ __device__ bool DiffersE2M1(std::uint32_t bits) {
   return !isnan(value) && bits != 0x80000000U && engine::EncodeE2M1Quotient(value) != engine::EncodeE2M1(value);
 }
 
-template <Element kElement>
-__device__ bool DiffersUnder(float value, float scale, DType dtype) {
+template <Element kElement, DType kType>
+__device__ bool DiffersUnder(float value, float scale) {
   if (!isfinite(value)) {
     return false;
   }
-  const Divisor divisor = engine::MakeDivisor(scale, fabsf(value), dtype);
+  const Divisor divisor = engine::MakeDivisor(scale, fabsf(value), kType);
   const std::uint32_t expected = engine::Encode(kElement, value / scale);
   if (!divisor.corrected) {
     return false;
   }
   if constexpr (kElement == Element::kE4M3) {
-    return engine::EncodePairE4M3(engine::SignedQuotient(value, divisor), 0.0F) != expected;
+    return engine::EncodePairE4M3(engine::SignedQuotient<kType>(value, divisor), 0.0F) != expected;
   } else {
     const std::uint32_t mask = engine::ElementBits(kElement) == 8 ? 0xFF : 0xF;
-    return ((engine::EncodeOne<kElement>(value, divisor) ^ expected) & mask) != 0;
+    return ((engine::EncodeOne<kElement, kType>(value, divisor) ^ expected) & mask) != 0;
   }
+}
+
+// The 2^23 significands of scales, and two of the 2^10 of values that have 11 bits.
+__device__ bool DiffersShortQuotient(std::uint32_t input) {
+  const float scale = FloatOf(0x3F800000U | (input & 0x7FFFFF));
+  const Divisor divisor = engine::MakeDivisor(scale, 2, DType::kBF16);
+  bool differs = false;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    const float value = FloatOf(0x3F800000U | (input >> 23 << 14) | i << 13);
+    differs = differs || engine::ShortQuotientOf(value, divisor) != value / scale;
+  }
+  return differs;
+}
+
+__device__ bool DiffersE2M1Magnitude(std::uint32_t bits) {
+  const float value = FloatOf(bits);
+  return value >= 0 && value <= engine::kSmallQuotient && bits != 0x80000000U &&
+         engine::EncodeE2M1Magnitude(value) != 0x4B400000U + engine::EncodeE2M1(value);
 }
 
 // Scales from 2^-80 to 1, and small values of both.
@@ -66,9 +84,9 @@ __device__ bool DiffersQuotient(std::uint32_t input) {
   const float brain = FloatOf(input & 0xFFFF0000U);
   const float middle = scale * 0.0625F * static_cast<float>(random >> 24);
   const float near_middle = FloatOf(BitsOf(middle) + (random >> 20) % 3 - 1);
-  return DiffersUnder<kElement>(brain, scale, DType::kBF16) ||
-         DiffersUnder<kElement>(near_middle, scale, DType::kF32) ||
-         DiffersUnder<kElement>(-near_middle, scale, DType::kF32);
+  return DiffersUnder<kElement, DType::kBF16>(brain, scale) ||
+         DiffersUnder<kElement, DType::kF32>(near_middle, scale) ||
+         DiffersUnder<kElement, DType::kF32>(-near_middle, scale);
 }
 
 template <bool (*kDiffers)(std::uint32_t)>
@@ -100,6 +118,8 @@ std::int64_t Differences() {
 
 std::int64_t E4M3Differences() { return Differences<DiffersE4M3>(); }
 std::int64_t E2M1Differences() { return Differences<DiffersE2M1>(); }
+std::int64_t E2M1MagnitudeDifferences() { return Differences<DiffersE2M1Magnitude>(); }
+std::int64_t ShortQuotientDifferences() { return Differences<DiffersShortQuotient>(); }
 
 std::int64_t QuotientDifferences(Element element) {
   switch (element) {
