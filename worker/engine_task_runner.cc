@@ -55,6 +55,8 @@ class Counted {
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
   [[nodiscard]] int count() const { return count_; }
+  // Whether nothing else is counted now.
+  [[nodiscard]] bool IsLast() const { return counter_.load() == 1; }
 
  private:
   std::atomic<int>& counter_;
@@ -121,6 +123,7 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
   if (!plan->quantized.empty()) {
     SLIPWAY_ASSIGN_OR_RETURN(quantizer, FindQuantizer());
   }
+  engine::BufferPool& buffers = Buffers(quantizer);
   const engine::RunResources resources{
       .files = &files, .memory = &memory_, .quantizer = quantizer, .threads = std::max(1, threads_ / in_work.count())};
   const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
@@ -128,6 +131,9 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,
                            engine::WriteShard(*plan, shard, engine::StagingDirectory(assignment.output(), plan->hash),
                                               attempt, resources, run_control));
+  if (in_work.IsLast()) {
+    buffers.Drop();  // an idle worker holds no memory
+  }
   return ToShardResult(result);
 }
 
@@ -148,6 +154,14 @@ absl::StatusOr<std::string> EngineTaskRunner::Inspect(const v1::Assignment& assi
   control.EnterPhase();
   SLIPWAY_ASSIGN_OR_RETURN(const nlohmann::ordered_json inspection, engine::Inspect(options));
   return Sendable(inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), "the inspection");
+}
+
+engine::BufferPool& EngineTaskRunner::Buffers(const engine::Quantizer* quantizer) {
+  const std::scoped_lock lock(quantizer_mutex_);
+  if (buffers_ == nullptr) {
+    buffers_ = std::make_unique<engine::BufferPool>(memory_, quantizer != nullptr && quantizer->takes_pinned_memory());
+  }
+  return *buffers_;
 }
 
 absl::StatusOr<engine::Quantizer*> EngineTaskRunner::FindQuantizer() {

@@ -10,6 +10,7 @@
 
 #include "common/file_system.h"
 #include "worker/engine/quantize/quantizer.h"
+#include "worker/engine/run/buffer_pool.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/plan_cache.h"
 #include "worker/task_runner.h"
@@ -42,6 +43,8 @@ class EngineTaskRunner final : public TaskRunner {
 
   // What quantizes, made when it is first needed.
   absl::StatusOr<engine::Quantizer*> FindQuantizer();
+  // Made with the first shard; `quantizer` may be null.
+  engine::BufferPool& Buffers(const engine::Quantizer* quantizer);
 
   const EngineOptions options_;
   const int threads_;
@@ -51,6 +54,7 @@ class EngineTaskRunner final : public TaskRunner {
   std::atomic<int> shards_in_work_ = 0;
   std::mutex quantizer_mutex_;
   std::unique_ptr<engine::Quantizer> quantizer_;  // guarded by quantizer_mutex_
+  std::unique_ptr<engine::BufferPool> buffers_;   // the pointer is guarded by quantizer_mutex_
 };
 
 }  // namespace slipway::worker

@@ -80,6 +80,12 @@ BufferPool::Buffer BufferPool::Take(std::int64_t bytes, std::int64_t memory) {
   return buffer;
 }
 
+void BufferPool::Drop() {
+  std::list<Buffer> dropped;
+  const std::scoped_lock lock(mutex_);
+  dropped.swap(idle_);
+}
+
 void BufferPool::GiveBack(Buffer& buffer) {
   buffer.pool_ = nullptr;
   const std::scoped_lock lock(mutex_);

@@ -27,7 +27,7 @@ float TensorScaleOf(const QuantizedWeight& weight, std::span<const float> tensor
 
 }  // namespace
 
-absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Quantization& quantization,
+absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made, const Quantization& quantization,
                        std::span<const std::byte> values, std::span<const float> amaxes, std::int64_t first,
                        std::span<std::byte> output, std::vector<RowStatistics>& statistics) {
   const DType dtype = weight.values.transform.to;
@@ -37,7 +37,14 @@ absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Qua
   if (quantization.probe) {
     return quantization.probe(weight, first / bands.columns, {dtype, values, rows, bands.columns});
   }
-  const bool codes = role == StoredRole::kCodes;
+  const bool codes = made.role == StoredRole::kCodes;
+  const ScaleStash::Bytes stashed =
+      codes && quantization.stash != nullptr ? quantization.stash->Of(made.weight) : ScaleStash::Bytes();
+  std::span<std::byte> scales = codes ? std::span<std::byte>() : output;
+  if (stashed != nullptr) {
+    const std::int64_t before = OutputBytesOf(weight, StoredRole::kScales, first / bands.columns);
+    scales = {stashed.get() + before, static_cast<std::size_t>(OutputBytesOf(weight, StoredRole::kScales, rows))};
+  }
   if (codes) {
     SLIPWAY_ASSIGN_OR_RETURN(const Measured measured,
                              quantization.quantizer->Measure({dtype, values, rows, bands.columns}));
@@ -51,11 +58,12 @@ absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Qua
   // Strips are coded one by one, other bands together.
   const std::int64_t step = HasStrips(weight) ? bands.rows : rows;
   for (std::int64_t row = 0; row < rows; row += step) {
-    const auto slice = [&](std::int64_t whole) {
-      return output.subspan(static_cast<std::size_t>(whole / rows * row),
-                            static_cast<std::size_t>(whole / rows * step));
+    const auto slice = [&](std::span<std::byte> all) {
+      const auto whole = static_cast<std::int64_t>(all.size());
+      return step == rows ? all
+                          : all.subspan(static_cast<std::size_t>(whole / rows * row),
+                                        static_cast<std::size_t>(whole / rows * step));
     };
-    const std::span<std::byte> part = step == rows ? output : slice(static_cast<std::int64_t>(output.size()));
     const std::size_t value_bytes = values.size() / static_cast<std::size_t>(rows);
     SLIPWAY_RETURN_IF_ERROR(quantization.quantizer->Quantize(
         {.coding = weight.coding,
@@ -65,8 +73,8 @@ absl::Status CodeBands(const QuantizedWeight& weight, StoredRole role, const Qua
                     step, bands.columns},
          .tensor_scale = TensorScaleOf(weight, quantization.tensor_scales),
          .amaxes = amaxes,
-         .codes = codes ? part : std::span<std::byte>(),
-         .scales = codes ? std::span<std::byte>() : part,
+         .codes = codes ? slice(output) : std::span<std::byte>(),
+         .scales = slice(scales),
          .statistics =
              codes ? std::span(statistics).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(step))
                    : std::span<RowStatistics>()}));

@@ -32,6 +32,12 @@ std::int64_t PagesOf(const WindowRange& range) {
 
 }  // namespace
 
+LoadedSegment::~LoadedSegment() {
+  for (const std::int32_t weight : written_) {
+    stash_->Drop(weight);
+  }
+}
+
 std::int64_t LoadedSegment::BufferBytes(const Segment& segment) {
   std::int64_t bytes = segment.buffer_bytes + segment.factor_bytes;
   for (const WindowRange& range : segment.windows) {
@@ -170,6 +176,17 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
                                           const Quantization& quantization) {
   const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(part.tensor)];
   const QuantizedPart& quantized = *tensor.quantized;
+  if (part.stashed) {
+    // Filled by the time that they are written: the codes' segments come before this one.
+    const ScaleStash::Bytes scales = quantization.stash->Of(quantized.weight);
+    pieces_.push_back(PieceOf({scales.get() + part.first_element, static_cast<std::size_t>(part.bytes)}));
+    stashed_.push_back(scales);
+    stash_ = quantization.stash;
+    if (part.ends) {
+      written_.push_back(quantized.weight);
+    }
+    return absl::OkStatus();
+  }
   const std::span<std::byte> output(free_, static_cast<std::size_t>(part.bytes));
   free_ += part.bytes;
   pieces_.push_back(PieceOf(output));
@@ -179,7 +196,7 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
   }
   const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(quantized.weight)];
   SLIPWAY_ASSIGN_OR_RETURN(const std::span<const std::byte> values, ValuesOf(plan, weight.values, part));
-  const absl::Status done = CodeBands(weight, quantized.role, quantization, values, AmaxesOf(weight, part),
+  const absl::Status done = CodeBands(weight, quantized, quantization, values, AmaxesOf(weight, part),
                                       part.first_element, output, statistics_.back());
   if (!done.ok() && ReasonOf(done) == Reason::kCheckpointCorrupt && part.value_part_count > 0) {
     const TensorPart& first = segment_.value_parts[part.first_value_part];

@@ -33,6 +33,10 @@ class LoadedSegment {
   static absl::StatusOr<std::unique_ptr<const LoadedSegment>> Load(const ExportPlan& plan, const Shard& shard,
                                                                    Segment segment, BufferPool::Buffer buffer,
                                                                    const Quantization* quantization);
+  LoadedSegment(const LoadedSegment&) = delete;
+  LoadedSegment& operator=(const LoadedSegment&) = delete;
+  ~LoadedSegment();
+
   // For its windows, in whole pages, and what does not stay as it was read.
   [[nodiscard]] static std::int64_t BufferBytes(const Segment& segment);
 
@@ -71,6 +75,9 @@ class LoadedSegment {
   std::vector<std::span<const std::byte>> windows_;
   std::vector<iovec> pieces_;
   std::vector<std::size_t> first_pieces_;
+  std::vector<ScaleStash::Bytes> stashed_;  // that pieces are of
+  ScaleStash* stash_ = nullptr;             // where they are from
+  std::vector<std::int32_t> written_;       // weights whose last scales these are
   std::vector<Rounding> roundings_;
   std::vector<std::vector<RowStatistics>> statistics_;
 };

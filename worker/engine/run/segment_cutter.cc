@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/run/quantized_bands.h"
+#include "worker/engine/run/scale_stash.h"
 
 namespace slipway::engine {
 namespace {
@@ -16,11 +17,12 @@ static_assert(kPermutedSegments * kSegmentBytes + kPermutationMemory <= kMaximum
 
 }  // namespace
 
-SegmentCutter::SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes)
+SegmentCutter::SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes, bool stash)
     : plan_(plan),
       shard_(plan.shards[static_cast<std::size_t>(shard)]),
       segment_bytes_(std::min(segment_bytes, kSegmentBytes)),
       maximum_memory_(MinimumMemoryBudget(plan)),
+      stashed_(stash ? StashedScales(plan, shard_) : std::vector<bool>(static_cast<std::size_t>(shard_.tensor_count))),
       elements_(plan, kMaximumSegmentWindows + BandMemory(plan)) {}
 
 absl::StatusOr<std::optional<Segment>> SegmentCutter::Next() {
@@ -116,7 +118,9 @@ absl::StatusOr<bool> SegmentCutter::TakeQuantized(Segment& segment, const Output
                   .begins = next_element_ == 0,
                   .buffered = true,
                   .first_element = next_element_};
-  if (!NeedsValues(quantized.role)) {
+  part.stashed = stashed_[static_cast<std::size_t>(next_tensor_)];
+  part.buffered = !part.stashed;
+  if (!NeedsValues(quantized.role) || part.stashed) {
     const std::int64_t element_bytes = InfoOf(tensor.dtype).bytes;
     part.bytes =
         std::min(tensor.bytes - next_element_, std::max<std::int64_t>(room / element_bytes, 1) * element_bytes);

@@ -18,7 +18,8 @@ class SegmentCutter {
   // Segments have at most `segment_bytes` bytes (or one element; the header comes on top), which must not exceed
   // kSegmentBytes; those of outputs whose axes are permuted three times as many, and those of quantized outputs are
   // made of at most so many bytes of values (or one block). memory() never exceeds MinimumMemoryBudget(plan).
-  SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes);
+  // With `stash`, scales that a ScaleStash keeps need no values.
+  SegmentCutter(const ExportPlan& plan, std::int32_t shard, std::int64_t segment_bytes, bool stash = false);
 
   // The next segment, or nullopt after the last. Errors as RegionReader.
   absl::StatusOr<std::optional<Segment>> Next();
@@ -44,6 +45,7 @@ class SegmentCutter {
   const Shard& shard_;
   const std::int64_t segment_bytes_;
   const std::int64_t maximum_memory_;  // of a segment
+  const std::vector<bool> stashed_;    // of the shard's tensors
   ElementCutter elements_;
   std::int64_t position_ = 0;      // in the file
   std::int32_t next_tensor_ = 0;   // of the shard's

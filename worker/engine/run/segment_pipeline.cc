@@ -15,8 +15,8 @@ SegmentPipeline::SegmentPipeline(const ExportPlan& plan, const Shard& shard, Seg
       shard_(shard),
       cutter_(cutter),
       settings_(std::move(settings)),
-      buffers_(*settings_.memory, settings_.quantization != nullptr && settings_.quantization->quantizer != nullptr &&
-                                      settings_.quantization->quantizer->takes_pinned_memory()),
+      own_buffers_(*settings_.memory),
+      buffers_(settings_.buffers != nullptr ? *settings_.buffers : own_buffers_),
       maximum_slots_(static_cast<std::size_t>(settings_.threads) * 2 + 2) {
   for (Lane& lane : lanes) {
     lanes_.push_back({.work = std::move(lane)});

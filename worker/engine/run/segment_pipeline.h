@@ -33,6 +33,7 @@ class SegmentPipeline {
     MemoryBudget* memory = nullptr;
     int threads = 1;
     std::function<bool()> cancelled;             // asked before each step, from any thread
+    BufferPool* buffers = nullptr;               // of `memory`, or null: one of its own
     const Quantization* quantization = nullptr;  // where the shard has quantized outputs
   };
 
@@ -66,7 +67,8 @@ class SegmentPipeline {
   const Shard& shard_;
   SegmentCutter& cutter_;  // used by the thread that set cutting_
   const Settings settings_;
-  BufferPool buffers_;  // outlives slots_
+  BufferPool own_buffers_;  // where none is given
+  BufferPool& buffers_;     // outlives slots_
   const std::size_t maximum_slots_;
 
   std::mutex mutex_;

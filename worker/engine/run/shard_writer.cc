@@ -70,7 +70,9 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   Quantizer& quantizer = own ? *own : *resources.quantizer;
   SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> tensor_scales,
                            FindTensorScales(plan, index, quantizer, resources, control));
-  const Quantization quantization{.quantizer = &quantizer, .tensor_scales = tensor_scales};
+  ScaleStash stash(plan, shard);
+  const Quantization quantization{
+      .quantizer = &quantizer, .tensor_scales = tensor_scales, .stash = &stash, .probe = {}};
   DigestLane digest(plan.options.digest);
   ChecksumLane checksums(plan);
   RoundingLane roundings(plan, shard);
@@ -101,12 +103,13 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
     return writer.Take(segment);
   });
 
-  SegmentCutter cutter(plan, index, resources.segment_bytes);
+  SegmentCutter cutter(plan, index, resources.segment_bytes, /*stash=*/true);
   SegmentPipeline pipeline(
       plan, shard, cutter, std::move(lanes),
       {.memory = resources.memory,
        .threads = resources.threads,
        .cancelled = [&control] { return control.cancelled != nullptr && control.cancelled->load(); },
+       .buffers = resources.buffers,
        .quantization = plan.quantized.empty() ? nullptr : &quantization});
   const absl::Status status = pipeline.Run();
   // A file that changed explains whatever else went wrong with it.

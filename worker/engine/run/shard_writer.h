@@ -14,6 +14,7 @@
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/quantize/weight_statistics.h"
+#include "worker/engine/run/buffer_pool.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/transform/rounding.h"
@@ -45,6 +46,7 @@ struct RunControl {
 struct RunResources {
   FileSystem* files = nullptr;     // its durability is a finished shard's
   MemoryBudget* memory = nullptr;  // shared by everything that runs in the process; at least MinimumMemoryBudget
+  BufferPool* buffers = nullptr;   // of `memory`, shared likewise; null: each shard has its own
   Quantizer* quantizer = nullptr;  // of what the plan quantizes; null: the best of this processor
   int threads = 1;                 // at least 1
   std::int64_t segment_bytes = kSegmentBytes;  // less only in tests; never changes what is written

@@ -99,6 +99,7 @@ class Finder {
         {.memory = resources_.memory,
          .threads = resources_.threads,
          .cancelled = [this] { return control_.cancelled != nullptr && control_.cancelled->load(); },
+         .buffers = resources_.buffers,
          .quantization = &quantization});
     return pipeline.Run();
   }
