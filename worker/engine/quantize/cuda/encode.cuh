@@ -58,10 +58,11 @@ __device__ __forceinline__ void EncodeBytes(const Vector<kType>& values, const A
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if constexpr (kElement == Element::kE4M3) {
-        words[i] =
-            EncodePairE4M3(SignedQuotient<kType>(values.At(4 * i), divisor), SignedQuotient<kType>(values.At(4 * i + 1), divisor)) |
-            EncodePairE4M3(SignedQuotient<kType>(values.At(4 * i + 2), divisor), SignedQuotient<kType>(values.At(4 * i + 3), divisor))
-                << 16;
+        words[i] = EncodePairE4M3(SignedQuotient<kType>(values.At(4 * i), divisor),
+                                  SignedQuotient<kType>(values.At(4 * i + 1), divisor)) |
+                   EncodePairE4M3(SignedQuotient<kType>(values.At(4 * i + 2), divisor),
+                                  SignedQuotient<kType>(values.At(4 * i + 3), divisor))
+                       << 16;
       } else {
         const std::uint32_t low = __byte_perm(EncodeOne<kElement, kType>(values.At(4 * i), divisor),
                                               EncodeOne<kElement, kType>(values.At(4 * i + 1), divisor), 0x0040);
@@ -122,7 +123,8 @@ __device__ __forceinline__ std::uint32_t EncodeEightE2M1(const Vector<kType>& va
 }
 
 template <Element kElement, DType kType, class AnyDivisor>
-__device__ __forceinline__ std::uint32_t EncodeEight(const Vector<kType>& values, int first, const AnyDivisor& divisor) {
+__device__ __forceinline__ std::uint32_t EncodeEight(const Vector<kType>& values, int first,
+                                                     const AnyDivisor& divisor) {
   if constexpr (kElement == Element::kInt4) {
     return EncodeEightIntegers(values, first, divisor);
   } else if constexpr (kType != DType::kF32) {

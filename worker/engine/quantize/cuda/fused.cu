@@ -387,8 +387,15 @@ bool LaunchFusedOf(const Arguments& a, cudaStream_t stream) {
 }  // namespace
 
 bool LaunchFused(const DeviceJob& job, cudaStream_t stream) {
-  Arguments arguments{job.values.data, job.values.columns, job.values.rows, job.coding, job.tensor_scale,
-                      RuleDivisorsOf(job.coding, job.tensor_scale), 0, job.codes, job.scales};
+  Arguments arguments{job.values.data,
+                      job.values.columns,
+                      job.values.rows,
+                      job.coding,
+                      job.tensor_scale,
+                      RuleDivisorsOf(job.coding, job.tensor_scale),
+                      0,
+                      job.codes,
+                      job.scales};
   if (job.values.columns % kVector != 0 || job.amaxes != nullptr || job.coding.search != ScaleSearch::kAmax ||
       !PackingOf(job.coding, arguments.flip)) {
     return false;

@@ -16,9 +16,7 @@ struct RuleDivisors {
   Divisor stored;
 };
 
-inline Divisor MakeRuleDivisor(float scale) {
-  return {scale, 1.0F / scale, scale >= 0x1p-80F && scale <= 0x1p80F};
-}
+inline Divisor MakeRuleDivisor(float scale) { return {scale, 1.0F / scale, scale >= 0x1p-80F && scale <= 0x1p80F}; }
 
 inline RuleDivisors RuleDivisorsOf(const Coding& coding, float tensor_scale) {
   const float bound = coding.rule == ScaleRule::kTwoLevel ? coding.bound * tensor_scale : coding.bound;
@@ -80,8 +78,7 @@ __device__ __forceinline__ float EffectiveScaleOf(const Coding& coding, const Ru
     return DecodePositiveE4M3(stored) * tensor_scale;
   } else if constexpr (kRule == ScaleRule::kTwoLevelReciprocal) {
     const float decoded = DecodePositiveE4M3(stored);
-    return divisors.stored.corrected ? ShortQuotientOf(decoded, divisors.stored)
-                                     : DivideSlowly(decoded, tensor_scale);
+    return divisors.stored.corrected ? ShortQuotientOf(decoded, divisors.stored) : DivideSlowly(decoded, tensor_scale);
   } else if constexpr (kPowers<kRule>) {
     return DecodeE8M0(static_cast<std::uint8_t>(stored));
   } else {

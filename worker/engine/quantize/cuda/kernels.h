@@ -62,8 +62,8 @@ bool LaunchFused(const DeviceJob& job, cudaStream_t stream);
 bool LaunchWords(const DeviceJob& job, bool scales_given, cudaStream_t stream);
 // Searched scales of the usual groups of 16-bit values. Codes are made as well if they lie as they are read: `coded`.
 bool LaunchSearch(const DeviceJob& job, bool& coded, cudaStream_t stream);
-void LaunchScales(const DeviceJob& job, cudaStream_t stream);      // any job but kTensor's
-void LaunchCodes(const DeviceJob& job, cudaStream_t stream);       // any job, from its scales
+void LaunchScales(const DeviceJob& job, cudaStream_t stream);  // any job but kTensor's
+void LaunchCodes(const DeviceJob& job, cudaStream_t stream);   // any job, from its scales
 // Statistics of 16-bit values in whole chunks, whose scales are each of sixteen neighbours at least.
 bool LaunchShortStatistics(const DeviceJob& job, cudaStream_t stream);
 void LaunchStatistics(const DeviceJob& job, cudaStream_t stream);  // any job, from its scales

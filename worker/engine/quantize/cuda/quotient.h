@@ -6,8 +6,8 @@
 // overflows and the remainders, which are exact, are not below 2^-149. That is so for |v| from 2^-100 and s from 2^-80
 // on; below, the quotient is below 2^-19, which every element takes for a zero however it is rounded.
 //
-// Of values of 11 significant bits, as BF16 and F16 have at most, q1 is that quotient already: nothing but the bits of v
-// and s matters for it, and of all 2^33 pairs of those none differs (cuda_quantize_check tries them).
+// Of values of 11 significant bits, as BF16 and F16 have at most, q1 is that quotient already: nothing but the bits of
+// v and s matters for it, and of all 2^33 pairs of those none differs (cuda_quantize_check tries them).
 #pragma once
 
 #include <cmath>

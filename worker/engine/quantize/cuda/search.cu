@@ -23,7 +23,7 @@ struct Arguments {
   float tensor_scale;
   RuleDivisors divisors;
   std::uint32_t flip;
-  void* codes;   // may be null
+  void* codes;  // may be null
   void* scales;
   const float* amaxes;  // may be null
   int count;
@@ -47,8 +47,7 @@ class Candidates {
     } else {
       constexpr int kLeast = kTwoLevels<kRule> ? 1 : 0;
       constexpr int kMost = kTwoLevels<kRule> ? 126 : 254;
-      return i == 0 ? rule_ : static_cast<std::uint32_t>(
-                                  min(max(static_cast<int>(rule_) + a.steps[i], kLeast), kMost));
+      return i == 0 ? rule_ : static_cast<std::uint32_t>(min(max(static_cast<int>(rule_) + a.steps[i], kLeast), kMost));
     }
   }
 
@@ -88,7 +87,7 @@ __device__ __forceinline__ float SquaredErrorOfSixteen(const Vector<kType>& valu
 
 template <ScaleRule kRule, Element kElement, DType kType>
 __device__ __forceinline__ void StoreCodes(const Arguments& a, const Vector<kType>& values, std::uint32_t stored,
-                                       float largest, std::int64_t number) {
+                                           float largest, std::int64_t number) {
   if (a.codes != nullptr) {
     const float scale = EffectiveScaleOf<kRule>(a.coding, a.divisors, stored, a.tensor_scale);
     EncodeVector<kElement>(values, MakeDivisorOf<kRule, kElement, kType>(scale, largest), a.flip, a.codes, number);

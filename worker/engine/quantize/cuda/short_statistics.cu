@@ -1,9 +1,10 @@
-// Statistics of 16-bit values: a block of threads a row, each thread reads sixteen neighbours with their scale, and adds
-// up a lane of a chunk.
+// Statistics of 16-bit values: a block of threads a row, each thread reads sixteen neighbours with their scale, and
+// adds up a lane of a chunk.
 #include <algorithm>
 
 #include "worker/engine/quantize/cuda/errors.cuh"
 #include "worker/engine/quantize/cuda/geometry.h"
+#include "worker/engine/quantize/cuda/group_scales.cuh"
 #include "worker/engine/quantize/cuda/kernels.h"
 #include "worker/engine/quantize/cuda/seen.cuh"
 #include "worker/engine/quantize/cuda/squares.cuh"
@@ -18,10 +19,16 @@ constexpr int kWarps = kBlockThreads / 32;
 
 struct Arguments {
   const void* values;
-  Blocks blocks;
+  std::int64_t rows;
+  std::int64_t columns;
   Coding coding;
   float tensor_scale;
+  RuleDivisors divisors;
   const void* scales;
+  std::int64_t block_rows;
+  std::int64_t by_row;    // how far the scale of the next row of blocks lies
+  std::int64_t by_block;  // and of the next block of a row
+  int shift;              // log2 of the vectors of a row of a block; of whole rows, a large one
   DeviceRowStatistics* statistics;
 };
 
@@ -37,7 +44,6 @@ struct Sums {
 };
 
 // What one value adds. Of floats, all without signs.
-template <Element kElement>
 __device__ __forceinline__ void Add(float value, float element, float error, bool saturated, Sums& sums, Seen& seen) {
   const float squared_error = error * error;
   const float squared_value = value * value;
@@ -48,55 +54,62 @@ __device__ __forceinline__ void Add(float value, float element, float error, boo
   seen.zeros += value != 0 && element == 0 ? 1 : 0;
 }
 
+// The quotient, and the element nearest to it.
+template <Element kElement>
+__device__ __noinline__ float2 ElementByDivision(float value, float scale) {
+  const float quotient = value / scale;
+  return {quotient, Decode(kElement, Encode(kElement, quotient))};
+}
+
 // The sixteen values of a lane; those of word k have the scale of vector k of the chunk.
-template <Element kElement, DType kType>
+template <Element kElement, DType kType, class AnyDivisor>
 __device__ __forceinline__ Sums SumsOfLane(const Vector<kType>& values, const WarpScales& scales, bool corrected,
                                            Seen& seen) {
+  constexpr bool kFloats = kElement == Element::kE4M3 || kElement == Element::kE2M1;
   const int first = 8 * static_cast<int>(threadIdx.x % 4);
   Sums sums;
   if (corrected) {
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-      const Divisor divisor{scales.scales[first + i / 2], scales.reciprocals[first + i / 2], true};
+      AnyDivisor divisor;
+      divisor.scale = scales.scales[first + i / 2];
+      divisor.reciprocal = scales.reciprocals[first + i / 2];
       const float value = values.At(i);
       const float quotient = QuotientOf<kType>(value, divisor);
-      float element;
-      if constexpr (kElement == Element::kE4M3 || kElement == Element::kE2M1) {
+      float element = 0;
+      if constexpr (kFloats) {
         element = NearestMagnitude<kElement>(fabsf(quotient));
       } else {
         element = NearestInteger<kElement>(quotient);
       }
-      Add<kElement>(value, element, ErrorOfElement<kElement>(value, element, divisor.scale),
-                    fabsf(quotient) > LargestElement(kElement), sums, seen);
+      Add(value, element, ErrorOfElement<kElement>(value, element, divisor.scale),
+          fabsf(quotient) > LargestElement(kElement), sums, seen);
     }
   } else {
-#pragma unroll 1
-    for (int i = 0; i < 8; ++i) {
-      const float scale = scales.scales[first + i];
-#pragma unroll 1
-      for (int j = 0; j < 2; ++j) {
-        const float value = j == 0 ? values.At(2 * i) : values.At(2 * i + 1);
-        const float quotient = value / scale;
-        const float element = Decode(kElement, Encode(kElement, quotient));
-        const float product = element * scale;
-        Add<kElement>(value, element, value - product, fabsf(quotient) > LargestElement(kElement), sums, seen);
-      }
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      const float scale = scales.scales[first + i / 2];
+      const float value = values.At(i);
+      const float2 found = ElementByDivision<kElement>(value, scale);
+      const float product = found.y * scale;
+      Add(value, found.y, value - product, fabsf(found.x) > LargestElement(kElement), sums, seen);
     }
   }
   return sums;
 }
 
-// The scale of the vector at `column` of a row.
-__device__ __forceinline__ float ScaleOf(const Arguments& a, std::int64_t down, std::int64_t column) {
+// The scale of a row's vector.
+template <ScaleRule kRule>
+__device__ __forceinline__ float ScaleOf(const Arguments& a, std::int64_t down, int place) {
   if (a.coding.sharing == Sharing::kTensor) {
     return a.tensor_scale;
   }
-  const std::int64_t at = a.blocks.ScaleIndex(
-      down, static_cast<std::uint32_t>(column) / static_cast<std::uint32_t>(a.blocks.block_columns));
-  return EffectiveScale(a.coding, LoadScale(a.scales, at, a.coding.scale_dtype), a.tensor_scale);
+  const std::int64_t at = down * a.by_row + (place >> a.shift) * a.by_block;
+  const std::uint32_t stored = LoadScale(a.scales, at, kRule == ScaleRule::kAmax ? a.coding.scale_dtype : DType::kU8);
+  return EffectiveScaleOf<kRule>(a.coding, a.divisors, stored, a.tensor_scale);
 }
 
-template <Element kElement, DType kType>
+template <Element kElement, ScaleRule kRule, DType kType>
 __global__ void __launch_bounds__(kBlockThreads) MakeShortStatistics(const Arguments a) {
   __shared__ WarpTile tiles[kWarps];
   __shared__ WarpScales warp_scales[kWarps];
@@ -104,16 +117,16 @@ __global__ void __launch_bounds__(kBlockThreads) MakeShortStatistics(const Argum
   __shared__ float value_sums[kTile];
   __shared__ Gathered gathered;
   __shared__ double squared_value;
-  const auto vectors = static_cast<int>(a.blocks.columns / kVector);
-  const auto chunks = static_cast<int>(a.blocks.columns / kChunk);
+  const auto vectors = static_cast<int>(a.columns / kVector);
+  const auto chunks = static_cast<int>(a.columns / kChunk);
   const auto threads = static_cast<int>(blockDim.x);
   const auto thread = static_cast<int>(threadIdx.x);
   WarpScales& scales = warp_scales[thread / 32];
-  for (std::int64_t row = blockIdx.x; row < a.blocks.rows; row += gridDim.x) {
+  for (std::int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
     if (thread == 0) {
       gathered = {};
     }
-    const std::int64_t down = row / a.blocks.block_rows;
+    const std::int64_t down = row / a.block_rows;
     Seen seen;
     double total = 0;  // of thread 0 the squared error, of thread 32 the squared value
     for (int base = 0; base < vectors; base += threads) {
@@ -123,17 +136,22 @@ __global__ void __launch_bounds__(kBlockThreads) MakeShortStatistics(const Argum
       float scale = 1;
       if (place < vectors) {
         values.Load(a.values, row * vectors + place);
-        scale = ScaleOf(a, down, static_cast<std::int64_t>(place) * kVector);
+        scale = ScaleOf<kRule>(a, down, place);
       }
       const float amax = Vector<kType>::FromMagnitudeBits(values.LargestMagnitudeBits());
-      const Divisor divisor = MakeDivisor(scale, amax, kType);
+      DivisorOf<kRule> divisor;
+      if constexpr (kPowers<kRule>) {
+        divisor = MakePowerDivisor(scale, amax, kType);
+      } else {
+        divisor = MakeDivisor(scale, amax, kType);
+      }
       seen.amax = fmaxf(seen.amax, amax);
       const bool corrected = __all_sync(kWholeWarp, divisor.corrected);
       __syncwarp();
       scales.scales[thread % 32] = scale;
       scales.reciprocals[thread % 32] = divisor.reciprocal;
       const Vector<kType> transposed = Transposed(values, tiles[thread / 32]);
-      const Sums lane = SumsOfLane<kElement>(transposed, scales, corrected, seen);
+      const Sums lane = SumsOfLane<kElement, kType, DivisorOf<kRule>>(transposed, scales, corrected, seen);
       const float errors = SumOfTransposedLanes(lane.errors);
       const float squares = SumOfTransposedLanes(lane.squares);
       const int chunk = (base + thread / 32 * 32) / 8 + thread % 4;
@@ -171,49 +189,85 @@ __global__ void __launch_bounds__(kBlockThreads) MakeShortStatistics(const Argum
   }
 }
 
-template <DType kType>
-void Launch(const Arguments& a, cudaStream_t stream) {
+template <Element kElement, ScaleRule kRule>
+bool Launch(const Arguments& a, DType dtype, cudaStream_t stream) {
   // A power of two, so that whole turns fill kTile; two warps at least.
   unsigned threads = 64;
-  while (threads < kBlockThreads && threads < a.blocks.columns / kVector) {
+  while (threads < kBlockThreads && threads < a.columns / kVector) {
     threads *= 2;
   }
-  const auto grid = static_cast<unsigned>(std::min(a.blocks.rows, kMostBlocks));
-  switch (a.coding.element) {
-    case Element::kE4M3:
-      MakeShortStatistics<Element::kE4M3, kType><<<grid, threads, 0, stream>>>(a);
-      return;
-    case Element::kE2M1:
-      MakeShortStatistics<Element::kE2M1, kType><<<grid, threads, 0, stream>>>(a);
-      return;
-    case Element::kInt8:
-      MakeShortStatistics<Element::kInt8, kType><<<grid, threads, 0, stream>>>(a);
-      return;
-    case Element::kInt4:
-      MakeShortStatistics<Element::kInt4, kType><<<grid, threads, 0, stream>>>(a);
-      return;
+  const auto grid = static_cast<unsigned>(std::min(a.rows, kMostBlocks));
+  if (dtype == DType::kBF16) {
+    MakeShortStatistics<kElement, kRule, DType::kBF16><<<grid, threads, 0, stream>>>(a);
+    return true;
   }
+  if (dtype == DType::kF16) {
+    MakeShortStatistics<kElement, kRule, DType::kF16><<<grid, threads, 0, stream>>>(a);
+    return true;
+  }
+  return false;
+}
+
+template <Element kElement>
+bool LaunchFloats(const Arguments& a, DType dtype, cudaStream_t stream) {
+  switch (a.coding.rule) {
+    case ScaleRule::kAmax:
+      return Launch<kElement, ScaleRule::kAmax>(a, dtype, stream);
+    case ScaleRule::kPowerOfTwo:
+    case ScaleRule::kPowerOfTwoRounded:  // stored alike
+      return Launch<kElement, ScaleRule::kPowerOfTwo>(a, dtype, stream);
+    case ScaleRule::kTwoLevel:
+      if constexpr (kElement == Element::kE2M1) {
+        return Launch<kElement, ScaleRule::kTwoLevel>(a, dtype, stream);
+      }
+      break;
+    case ScaleRule::kTwoLevelReciprocal:
+      if constexpr (kElement == Element::kE2M1) {
+        return Launch<kElement, ScaleRule::kTwoLevelReciprocal>(a, dtype, stream);
+      }
+      break;
+  }
+  return false;
 }
 
 }  // namespace
 
 bool LaunchShortStatistics(const DeviceJob& job, cudaStream_t stream) {
   const DeviceValues& values = job.values;
-  const Arguments a{values.data, BlocksOf(job.coding, values.rows, values.columns),
-                    job.coding,  job.tensor_scale,
-                    job.scales,  job.statistics};
-  if (values.columns % kChunk != 0 || values.columns > 0x40000000 || a.blocks.block_columns % kVector != 0) {
+  const Coding& coding = job.coding;
+  const Blocks blocks = BlocksOf(coding, values.rows, values.columns);
+  Arguments a{values.data,
+              values.rows,
+              values.columns,
+              coding,
+              job.tensor_scale,
+              RuleDivisorsOf(coding, job.tensor_scale),
+              job.scales,
+              blocks.block_rows,
+              blocks.by_columns ? 1 : blocks.Across(),
+              blocks.by_columns ? blocks.Down() : 1,
+              0,
+              job.statistics};
+  if (values.columns % kChunk != 0 || values.columns > 0x40000000) {
     return false;
   }
-  if (values.dtype == DType::kBF16) {
-    Launch<DType::kBF16>(a, stream);
-    return true;
+  while (a.shift < 30 && std::int64_t{kVector} << a.shift < blocks.block_columns) {
+    ++a.shift;
   }
-  if (values.dtype == DType::kF16) {
-    Launch<DType::kF16>(a, stream);
-    return true;
+  if (std::int64_t{kVector} << a.shift != blocks.block_columns && blocks.block_columns != values.columns) {
+    return false;
   }
-  return false;
+  switch (coding.element) {
+    case Element::kE4M3:
+      return LaunchFloats<Element::kE4M3>(a, values.dtype, stream);
+    case Element::kE2M1:
+      return LaunchFloats<Element::kE2M1>(a, values.dtype, stream);
+    case Element::kInt8:
+      return coding.rule == ScaleRule::kAmax && Launch<Element::kInt8, ScaleRule::kAmax>(a, values.dtype, stream);
+    case Element::kInt4:
+      break;
+  }
+  return coding.rule == ScaleRule::kAmax && Launch<Element::kInt4, ScaleRule::kAmax>(a, values.dtype, stream);
 }
 
 }  // namespace slipway::engine

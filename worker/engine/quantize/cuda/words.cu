@@ -7,12 +7,12 @@
 namespace slipway::engine {
 namespace {
 
-constexpr int kTile = 128;                 // rows and columns
-constexpr int kAcross = kTile / kVector;   // threads of a row
+constexpr int kTile = 128;                // rows and columns
+constexpr int kAcross = kTile / kVector;  // threads of a row
 constexpr int kDown = kBlockThreads / kAcross;
-constexpr int kVectors = kTile / kDown;    // of a thread
-constexpr int kWords = kTile / 8;          // of a row: codes of eight columns
-constexpr int kPitch = kTile + 2;          // words of eight threads of a row and of four rows lie in different banks
+constexpr int kVectors = kTile / kDown;  // of a thread
+constexpr int kWords = kTile / 8;        // of a row: codes of eight columns
+constexpr int kPitch = kTile + 2;        // words of eight threads of a row and of four rows lie in different banks
 constexpr std::uint32_t kOffset = 0x88888888U;
 
 struct Arguments {
@@ -28,7 +28,7 @@ struct Arguments {
 };
 
 struct Tile {
-  std::uint32_t codes[kWords][kPitch];       // of a row, eight columns each
+  std::uint32_t codes[kWords][kPitch];  // of a row, eight columns each
   std::uint32_t scales[kTile / kVector][kTile];
 };
 

@@ -74,7 +74,8 @@ struct Case {
 };
 
 // Every branch of every fused kernel: rows in one, two and four vectors a thread, and too long for them; edges of
-// squares in both directions; groups of one thread to a whole warp, and larger; the last block of threads half empty.
+// squares in both directions; groups of one thread to a whole warp, and larger; the last block of threads half empty;
+// tiles of words that hang over both edges; searched groups in a thread, in chunks and in words; statistics in chunks.
 TEST_F(CudaQuantizer, AgreesInTheShapesOfTheFusedKernels) {
   Coding int4_row = kInt8Row;
   int4_row.element = Element::kInt4;
@@ -115,7 +116,18 @@ TEST_F(CudaQuantizer, AgreesInTheShapesOfTheFusedKernels) {
       {Grouped(kInt4Rows, 512), 2, 5120},
       {kInt4Words, 17, 1152},
       {kAwq, 64, 1024},
+      {kAwq, 264, 416},
+      {Grouped(kAwq, 128), 136, 384},
       {kGptq, 72, 1024},
+      {kGptq, 131, 416},
+      {Grouped(kGptq, 64), 129, 320},
+      {Searched(kNvfp4), 33, 1040},
+      {Searched(kNvfp4Reciprocal), 9, 4224},
+      {Searched(kMxfp4), 9, 1152},
+      {Searched(kInt4Words), 9, 1152},
+      {Grouped(Searched(kInt4Words), 64), 9, 1152},
+      {Searched(kAwq), 136, 256},
+      {Searched(kGptq), 129, 384},
   };
   for (const Case& a_case : cases) {
     for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {

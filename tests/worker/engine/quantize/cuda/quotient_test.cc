@@ -46,6 +46,63 @@ TEST(Quotient, IsTheDivisionsWhereItMatters) {
   EXPECT_GT(corrected, 500'000);
 }
 
+// The GPU tries all pairs of significands (cuda_quantize_check); here, some of them.
+TEST(Quotient, NeedsOneCorrectionForValuesOfElevenBits) {
+  std::mt19937 random(5);
+  for (int i = 0; i < 3'000'000; ++i) {
+    const float scale =
+        std::ldexp(1 + std::ldexp(static_cast<float>(random() >> 9), -23), static_cast<int>(random() % 60) - 50);
+    const float value =
+        std::ldexp(1 + std::ldexp(static_cast<float>(random() >> 22), -10), static_cast<int>(random() % 60) - 50);
+    const Divisor divisor = MakeDivisor(scale, 0, DType::kF16);
+    ASSERT_TRUE(divisor.corrected);
+    ASSERT_EQ(ShortQuotientOf(value, divisor), value / scale) << value << " / " << scale;
+  }
+}
+
+TEST(Quotient, OfAPowerOfTwoIsTheDivisions) {
+  for (int exponent = -80; exponent <= 16; ++exponent) {
+    const float scale = std::ldexp(1.0F, exponent);
+    const float value = std::ldexp(-1.6328125F, exponent + exponent % 3);
+    const PowerDivisor divisor = MakePowerDivisor(scale, std::fabs(value), DType::kBF16);
+    ASSERT_TRUE(divisor.corrected);
+    ASSERT_EQ(QuotientOf<DType::kBF16>(value, divisor), value / scale);
+    ASSERT_FALSE(std::signbit(QuotientOf<DType::kBF16>(-0.0F, divisor)));
+  }
+  EXPECT_FALSE(MakePowerDivisor(0x1p-81F, 0, DType::kBF16).corrected);
+  EXPECT_FALSE(MakePowerDivisor(0x1p17F, 0, DType::kBF16).corrected);
+}
+
+// Every 509th float up to the limits, and all around the middles between elements.
+TEST(Quotient, BecomesTheNearestElement) {
+  const auto check = [](float quotient) {
+    for (const Element element : {Element::kE2M1, Element::kE4M3}) {
+      const float nearest = element == Element::kE2M1 ? NearestMagnitude<Element::kE2M1>(quotient)
+                                                      : NearestMagnitude<Element::kE4M3>(quotient);
+      ASSERT_EQ(nearest, Decode(element, Encode(element, quotient))) << quotient;
+    }
+    if (quotient <= kSmallQuotient) {
+      ASSERT_EQ(EncodeE2M1Magnitude(quotient), 0x4B400000U + EncodeE2M1(quotient)) << quotient;
+    }
+    for (const float either : {quotient, -quotient}) {
+      ASSERT_EQ(NearestInteger<Element::kInt8>(either), Decode(Element::kInt8, Encode(Element::kInt8, either)));
+      ASSERT_EQ(NearestInteger<Element::kInt4>(either), Decode(Element::kInt4, Encode(Element::kInt4, either)));
+    }
+  };
+  for (std::uint32_t bits = 0; bits < BitsOf(1000.0F); bits += 509) {
+    check(FloatOf(bits));
+    if (HasFatalFailure()) {
+      return;
+    }
+  }
+  for (int sixteenths = 1; sixteenths < 7500; ++sixteenths) {
+    const std::uint32_t middle = BitsOf(static_cast<float>(sixteenths) / 16);
+    for (const std::uint32_t bits : {middle - 1, middle, middle + 1}) {
+      check(FloatOf(bits));
+    }
+  }
+}
+
 TEST(Quotient, OfAZeroIsAPositiveZero) {
   for (const float zero : {0.0F, -0.0F}) {
     EXPECT_EQ(BitsOf(QuotientOf(zero, MakeDivisor(0.3F, 1, DType::kBF16))), 0U);
