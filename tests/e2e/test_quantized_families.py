@@ -275,7 +275,7 @@ class QuantizedFamilies(unittest.TestCase):
         said = self.refuse(LLAMA, "--quantization", "int4", "--config-form", "modelopt")
         self.assertIn("groups of 128", said)
         self.assertIn("model.layers.0.", said)
-        self.assertIn("nothing", self.refuse(LLAMA, *self.recipe([("*", "none", None)])))
+        self.assertIn("nothing", self.refuse(LLAMA, *self.recipe([("*", "nvfp4", None), ("model.*", "none", None)])))
         self.assertIn("*no_such_module*", self.refuse(LLAMA, *self.recipe([("*", "nvfp4", None),
                                                                            ("*no_such_module*", "fp8", None)])))
 

@@ -154,13 +154,15 @@ TEST(MergedPart, TheLargestFactorsOfAWeightThatIsQuantizedStayInTheSmallestBudge
   for (const char* name : {"fp8-block", "fp8-per-channel"}) {
     const Format& format = *FindFormat(name);
     const Layout& layout = format.layouts.front();
-    plan.quantized = {{.module = "w",
-                       .values = values,
-                       .rows = kRows,
-                       .columns = kColumns,
-                       .format = &format,
-                       .layout = &layout,
-                       .coding = layout.coding}};
+    QuantizedWeight weight;
+    weight.module = "w";
+    weight.values = values;
+    weight.rows = kRows;
+    weight.columns = kColumns;
+    weight.format = &format;
+    weight.layout = &layout;
+    weight.coding = layout.coding;
+    plan.quantized = {weight};
     OutputTensor& codes = plan.tensors[0] = {};
     codes.name = "w.weight";
     codes.dtype = DType::kF8E4M3;

@@ -105,7 +105,7 @@ class Export {
       EXPECT_LE((*segment)->memory(), budget.total());
       EXPECT_LE((*segment)->bytes, std::max<std::int64_t>(3 * segment_bytes, InfoOf(output().transform.to).bytes));
       auto buffer = buffers.Take(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
-      const auto loaded = LoadedSegment::Load(plan_, plan_.shards[0], **std::move(segment), std::move(buffer));
+      const auto loaded = LoadedSegment::Load(plan_, plan_.shards[0], **std::move(segment), std::move(buffer), nullptr);
       EXPECT_TRUE(loaded.ok()) << Describe(loaded.status());
       for (const iovec& piece : (*loaded)->pieces()) {
         bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);

@@ -232,9 +232,9 @@ INSTANTIATE_TEST_SUITE_P(Formats, QuantizedShards,
                                          Case{"fp8-block", "modelopt", "amax", "weight_scale", "weight"},
                                          Case{"fp8-block", "modelopt", "mse", "weight_scale", "weight"},
                                          Case{"mxfp4", "modelopt", "mse", "weight_scale", "weight"}),
-                         [](const auto& info) {
-                           std::string name =
-                               std::string(info.param.quantization) + "_" + info.param.form + "_" + info.param.search;
+                         [](const auto& wanted) {
+                           std::string name = std::string(wanted.param.quantization) + "_" + wanted.param.form + "_" +
+                                              wanted.param.search;
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });
