@@ -171,6 +171,24 @@ TEST_P(Agreement, UnderTensorScalesOfAnySize) {
   }
 }
 
+// So many quotients that some of them would be rounded otherwise in another order of the divisions.
+TEST_P(Agreement, OnScalesOfTwoLevelsInManyBlocks) {
+  const std::vector<float> zeros(std::size_t{8} * 65536);
+  std::vector<float> amaxes(zeros.size() / 16);
+  for (std::size_t i = 0; i < amaxes.size(); ++i) {
+    amaxes[i] = engine::FloatOf(0x3F000000 + 0x4000 * (static_cast<std::uint32_t>(i) % 2048));
+  }
+  const Values values{.dtype = DType::kF32, .bytes = std::as_bytes(std::span(zeros)), .rows = 8, .columns = 65536};
+  for (const Coding& coding : {kNvfp4, kNvfp4Reciprocal}) {
+    for (const float largest : {2.40625F, 1.109375F, 119.0F}) {
+      ExpectSame(definition(), quantizer(),
+                 {.coding = coding, .values = values, .tensor_scale = TensorScale(coding, largest), .amaxes = amaxes},
+                 kScales);
+      ASSERT_FALSE(HasFatalFailure());
+    }
+  }
+}
+
 TEST_P(Agreement, OnWhateverOutputsAreWanted) {
   const std::vector<Coding> codings = Codings();
   for (std::size_t i = 0; i < codings.size(); ++i) {

@@ -221,8 +221,8 @@ TEST_P(QuantizedShards, EachWeightIsWhatTheDefinitionMakesOfItAsAWhole) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, QuantizedShards,
-                         testing::Values(Case{"fp8", "compressed-tensors", "amax", "weight_scale", "weight"},
-                                         Case{"fp8", "compressed-tensors", "mse", "weight_scale", "weight"},
+                         testing::Values(Case{"fp8", "native", "amax", "weight_scale", "weight"},
+                                         Case{"fp8", "native", "mse", "weight_scale", "weight"},
                                          Case{"nvfp4", "modelopt", "amax", "weight_scale", "weight"},
                                          Case{"nvfp4", "modelopt", "mse", "weight_scale", "weight"},
                                          Case{"int4", "native", "amax", "scales", "qweight"},
@@ -244,7 +244,7 @@ class QuantizedShardRuns : public QuantizedShards {};
 TEST_F(QuantizedShardRuns, ASearchedTensorScaleIsTheBestOfItsNeighbours) {
   Add("model.layers.0.mlp.down_proj", 64, 256);
   Write();
-  const Case wanted{"fp8", "compressed-tensors", "mse", "weight_scale", "weight"};
+  const Case wanted{"fp8", "native", "mse", "weight_scale", "weight"};
   const auto plan = Plan(wanted);
   ASSERT_NE(plan, nullptr);
   MemoryBudget memory(plan->peak_memory_bytes);
@@ -310,10 +310,9 @@ TEST_F(QuantizedShardRuns, AnInterruptedExportGoesOnFromItsFinishedShardsToTheSa
 }
 
 TEST_F(QuantizedShardRuns, AValueThatIsNotFiniteStopsTheShardByName) {
-  for (const Case& wanted :
-       {Case{"fp8", "compressed-tensors", "amax", "", ""}, Case{"nvfp4", "modelopt", "mse", "", ""},
-        Case{"int4", "native", "amax", "", ""}, Case{"int4", "modelopt", "amax", "", ""},
-        Case{"fp8-block", "native", "amax", "", ""}, Case{"mxfp8", "modelopt", "amax", "", ""}}) {
+  for (const Case& wanted : {Case{"fp8", "native", "amax", "", ""}, Case{"nvfp4", "modelopt", "mse", "", ""},
+                             Case{"int4", "native", "amax", "", ""}, Case{"int4", "modelopt", "amax", "", ""},
+                             Case{"fp8-block", "native", "amax", "", ""}, Case{"mxfp8", "modelopt", "amax", "", ""}}) {
     for (const std::string_view bad : {std::string_view("\xC0\x7F", 2), std::string_view("\x80\xFF", 2)}) {
       weights_.clear();
       AddLayer();
