@@ -18,10 +18,10 @@
 namespace slipway::worker {
 
 struct EngineOptions {
-  std::int64_t memory_budget = 0;                 // bytes, for everything that runs in the process
-  std::string device = "cpu";                     // of quantization: auto, cpu, cuda, cuda:N
-  std::optional<std::int64_t> gpu_memory_budget;  // bytes of the device; absent: half of what is free
-  int threads = 1;                                // shared by the shards that are written at the same time; at least 1
+  std::int64_t memory_budget = 0;                      // bytes, for everything that runs in the process
+  std::string device = "cpu";                          // of quantization: auto, cpu, cuda, cuda:N
+  std::optional<std::int64_t> gpu_memory_budget = {};  // bytes of the device; absent: half of what is free
+  int threads = 1;  // shared by the shards that are written at the same time; at least 1
 };
 
 class EngineTaskRunner final : public TaskRunner {

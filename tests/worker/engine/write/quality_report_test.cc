@@ -27,7 +27,15 @@ class Made {
   Made() {
     plan.architecture = "LlamaForCausalLM";
     plan.shards.emplace_back().file = "model.safetensors";
-    results.push_back({.shard = 0, .file = "model.safetensors", .tensors = {}});
+    results.emplace_back().file = "model.safetensors";
+  }
+
+  static OutputTensor Output(std::string name, DType dtype, std::optional<QuantizedPart> quantized = std::nullopt) {
+    OutputTensor output;
+    output.name = std::move(name);
+    output.dtype = dtype;
+    output.quantized = quantized;
+    return output;
   }
 
   void AddWeight(const std::string& module, const WeightStatistics& statistics, const char* format = "nvfp4",
@@ -42,10 +50,8 @@ class Made {
     weight.coding = weight.layout->coding;
     const auto index = static_cast<std::int32_t>(plan.quantized.size());
     plan.quantized.push_back(weight);
-    Add({.name = module + ".weight", .dtype = DType::kU8, .quantized = QuantizedPart{.weight = index}}, 64, statistics);
-    Add({.name = module + ".weight_scale",
-         .dtype = DType::kF8E4M3,
-         .quantized = QuantizedPart{.weight = index, .role = StoredRole::kScales}},
+    Add(Output(module + ".weight", DType::kU8, QuantizedPart{.weight = index}), 64, statistics);
+    Add(Output(module + ".weight_scale", DType::kF8E4M3, QuantizedPart{.weight = index, .role = StoredRole::kScales}),
         8);
   }
 
@@ -130,7 +136,9 @@ TEST(QualityReport, MarksWhatIsOutsideItsFormatsBound) {
 TEST(QualityReport, SaysWhatStaysAndWhoLoadsIt) {
   Made made;
   made.AddWeight("model.layers.0.mlp.up_proj", Statistics(2));
-  made.Add({.name = "model.norm.weight", .dtype = DType::kBF16, .shape = {32}}, 64);
+  OutputTensor norm = Made::Output("model.norm.weight", DType::kBF16);
+  norm.shape = {32};
+  made.Add(std::move(norm), 64);
   const QualityReport report = made.Report();
   ASSERT_EQ(report.unquantized.size(), 1);
   EXPECT_EQ(report.unquantized[0].name, "model.norm.weight");
