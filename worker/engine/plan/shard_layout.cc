@@ -23,11 +23,15 @@ std::int64_t HeaderBytes(const OutputTensor& tensor) {
 
 constexpr std::int64_t kEmptyHeader = 128;
 
-// Consumers view tensors in place, so each begins at a multiple of its element. Where tensors in their order do not,
-// those of larger elements go first.
+// Consumers view tensors in place, so each begins at a multiple of its element. Where what stands for quantized weights
+// does not in its order, tensors of larger elements go first.
 void Align(std::span<OutputTensor> tensors) {
   std::int64_t position = 0;
-  bool aligned = true;
+  bool aligned = std::ranges::none_of(tensors, [](const OutputTensor& tensor) { return tensor.quantized.has_value(); });
+  if (aligned) {
+    return;
+  }
+  aligned = true;
   for (const OutputTensor& tensor : tensors) {
     aligned = aligned && position % InfoOf(tensor.dtype).bytes == 0;
     position += tensor.bytes;

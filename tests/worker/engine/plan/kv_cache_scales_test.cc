@@ -28,7 +28,7 @@ Ranges RangesOf(const std::string& attention, float keys, float values) {
 std::map<std::string, float> ScalesOf(const ExportPlan& plan) {
   std::map<std::string, float> scales;
   for (const OutputTensor& tensor : plan.tensors) {
-    if (tensor.quantized) {
+    if (tensor.quantized && tensor.quantized->weight < 0) {
       EXPECT_EQ(tensor.bytes, 4);
       EXPECT_TRUE(tensor.shape.empty());
       scales[tensor.name] = tensor.quantized->constant;
