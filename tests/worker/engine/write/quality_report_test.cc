@@ -175,7 +175,7 @@ TEST(QualityReport, KnowsPlacesByNames) {
   EXPECT_EQ(PlaceOf("lm_head"), (ModulePlace{"", -1, "lm_head"}));
   EXPECT_EQ(PlaceOf("model.layers.99999999999999999999.x").layer, -1);
   EXPECT_EQ(PlaceOf("").layer, -1);
-  EXPECT_EQ(PlaceOf("..3..").kind, ".");
+  EXPECT_EQ(PlaceOf("..3..").kind, "");  // behind the layer, an empty block and an empty name
 }
 
 TEST(QualityReport, NamesCannotBreakThePage) {
