@@ -10,9 +10,10 @@ namespace {
 
 constexpr std::align_val_t kAlignment{4096};
 
-// Segments differ by a few pages: sizes are rounded up to this, so that one's buffer does for the next.
+// Segments differ: sizes are rounded up to these, so that one's buffer does for the next.
 constexpr std::int64_t kStep = std::int64_t{1} << 20;
-constexpr std::int64_t kPlenty = 8;  // but only where the budget holds so many
+constexpr std::int64_t kLargeStep = std::int64_t{4} << 20;  // of those that have at least as much
+constexpr std::int64_t kPlenty = 8;                         // but only where the budget holds so many
 
 }  // namespace
 
@@ -43,7 +44,6 @@ BufferPool::Buffer::~Buffer() {
 }
 
 BufferPool::Buffer BufferPool::Take(std::int64_t bytes, std::int64_t memory) {
-  std::list<Buffer> dropped;
   {
     const std::scoped_lock lock(mutex_);
     const auto fits = [&](const Buffer& buffer) {
@@ -55,16 +55,20 @@ BufferPool::Buffer BufferPool::Take(std::int64_t bytes, std::int64_t memory) {
       taken.pool_ = this;
       return taken;
     }
-    dropped = std::exchange(idle_, {});
     ++waiting_;
   }
-  dropped.clear();
   Buffer buffer;
-  const bool plenty = memory + kStep <= memory_.total() / kPlenty;
-  const std::int64_t more = plenty ? (kStep - bytes % kStep) % kStep : 0;
+  const bool plenty = memory + kLargeStep <= memory_.total() / kPlenty;
+  const std::int64_t step = bytes < kLargeStep ? kStep : kLargeStep;
+  const std::int64_t more = plenty ? (step - bytes % step) % step : 0;
   buffer.size_ = bytes + more;
   buffer.granted_ = memory + more;
-  buffer.grant_ = memory_.Acquire(buffer.granted_);
+  if (auto grant = memory_.TryAcquire(buffer.granted_)) {
+    buffer.grant_ = *std::move(grant);
+  } else {
+    Drop();
+    buffer.grant_ = memory_.Acquire(buffer.granted_);
+  }
   {
     const std::scoped_lock lock(mutex_);
     --waiting_;

@@ -28,6 +28,16 @@ MemoryBudget::Grant MemoryBudget::Acquire(std::int64_t bytes) {
   return {this, bytes};
 }
 
+std::optional<MemoryBudget::Grant> MemoryBudget::TryAcquire(std::int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (free_ < bytes) {
+    return std::nullopt;
+  }
+  free_ -= bytes;
+  peak_ = std::max(peak_, total_ - free_);
+  return Grant(this, bytes);
+}
+
 std::int64_t MemoryBudget::peak() const {
   const std::lock_guard lock(mutex_);
   return peak_;

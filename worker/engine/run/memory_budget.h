@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 
 namespace slipway::engine {
 
@@ -31,6 +32,8 @@ class MemoryBudget {
   // Waits until `bytes` are free. Callers hold at most one grant each while they wait, so that they cannot wait for
   // each other; `bytes` must not exceed total().
   [[nodiscard]] Grant Acquire(std::int64_t bytes);
+  // The same where they are free now.
+  [[nodiscard]] std::optional<Grant> TryAcquire(std::int64_t bytes);
   [[nodiscard]] std::int64_t total() const { return total_; }
   [[nodiscard]] std::int64_t peak() const;  // most that was ever granted at once
 
