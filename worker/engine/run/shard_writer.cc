@@ -1,5 +1,6 @@
 #include "worker/engine/run/shard_writer.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -16,6 +17,9 @@
 
 namespace slipway::engine {
 namespace {
+
+// Of plans that the processor quantizes: what is read is still in its cache when it is measured and coded.
+constexpr std::int64_t kProcessorSegmentBytes = std::int64_t{512} << 10;
 
 // Removes the attempt's file unless it was kept.
 class AttemptFile {
@@ -64,10 +68,14 @@ absl::Status Validate(const ExportPlan& plan, std::int32_t shard, const RunResou
 
 // Writes the shard's bytes into `file`, all but making them durable.
 absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t index, WritableFile& file,
-                                       const RunResources& resources, const RunControl& control) {
+                                       const RunResources& given, const RunControl& control) {
   const Shard& shard = plan.shards[static_cast<std::size_t>(index)];
-  const std::unique_ptr<Quantizer> own = resources.quantizer == nullptr ? MakeCpuQuantizer() : nullptr;
-  Quantizer& quantizer = own ? *own : *resources.quantizer;
+  const std::unique_ptr<Quantizer> own = given.quantizer == nullptr ? MakeCpuQuantizer() : nullptr;
+  Quantizer& quantizer = own ? *own : *given.quantizer;
+  RunResources resources = given;
+  if (!plan.quantized.empty() && !quantizer.takes_pinned_memory()) {
+    resources.segment_bytes = std::min(resources.segment_bytes, kProcessorSegmentBytes);
+  }
   SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> tensor_scales,
                            FindTensorScales(plan, index, quantizer, resources, control));
   ScaleStash stash(plan, shard);
