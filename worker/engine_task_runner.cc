@@ -121,7 +121,7 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
   ReportingFileSystem files(files_, HeartbeatOf(control));
   engine::Quantizer* quantizer = nullptr;
   if (!plan->quantized.empty()) {
-    SLIPWAY_ASSIGN_OR_RETURN(quantizer, FindQuantizer());
+    SLIPWAY_ASSIGN_OR_RETURN(quantizer, FindQuantizer(*plan));
   }
   engine::BufferPool& buffers = Buffers(quantizer);
   const engine::RunResources resources{
@@ -164,13 +164,19 @@ engine::BufferPool& EngineTaskRunner::Buffers(const engine::Quantizer* quantizer
   return *buffers_;
 }
 
-absl::StatusOr<engine::Quantizer*> EngineTaskRunner::FindQuantizer() {
+absl::StatusOr<engine::Quantizer*> EngineTaskRunner::FindQuantizer(const engine::ExportPlan& plan) {
+  const bool searches = std::ranges::any_of(plan.quantized, [](const engine::QuantizedWeight& weight) {
+    return weight.coding.search != engine::ScaleSearch::kAmax;
+  });
+  const bool named = !options_.device.empty() && options_.device != "auto";
+  const std::string device = named || searches ? options_.device : "cpu";
   const std::scoped_lock lock(quantizer_mutex_);
-  if (quantizer_ == nullptr) {
-    SLIPWAY_ASSIGN_OR_RETURN(quantizer_, engine::MakeDeviceQuantizer(options_.device, options_.gpu_memory_budget));
-    spdlog::info("quantizing with {}", quantizer_->name());
+  std::unique_ptr<engine::Quantizer>& quantizer = quantizers_[device];
+  if (quantizer == nullptr) {
+    SLIPWAY_ASSIGN_OR_RETURN(quantizer, engine::MakeDeviceQuantizer(device, options_.gpu_memory_budget));
+    spdlog::info("quantizing with {}", quantizer->name());
   }
-  return quantizer_.get();
+  return quantizer.get();
 }
 
 absl::StatusOr<PlanCache::Plan> EngineTaskRunner::AcceptedPlan(const v1::Assignment& assignment, TaskControl& control) {

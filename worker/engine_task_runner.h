@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -41,8 +42,9 @@ class EngineTaskRunner final : public TaskRunner {
   // The plan that the export was accepted with.
   absl::StatusOr<PlanCache::Plan> AcceptedPlan(const v1::Assignment& assignment, TaskControl& control);
 
-  // What quantizes, made when it is first needed.
-  absl::StatusOr<engine::Quantizer*> FindQuantizer();
+  // What quantizes `plan`, made when it is first needed. A device that was not named is a GPU only where scales are
+  // searched: for less than that, values do not pay the way to it and back (tests/bench/RESULTS.md).
+  absl::StatusOr<engine::Quantizer*> FindQuantizer(const engine::ExportPlan& plan);
   // Made with the first shard; `quantizer` may be null.
   engine::BufferPool& Buffers(const engine::Quantizer* quantizer);
 
@@ -53,8 +55,8 @@ class EngineTaskRunner final : public TaskRunner {
   PlanCache plans_;
   std::atomic<int> shards_in_work_ = 0;
   std::mutex quantizer_mutex_;
-  std::unique_ptr<engine::Quantizer> quantizer_;  // guarded by quantizer_mutex_
-  std::unique_ptr<engine::BufferPool> buffers_;   // the pointer is guarded by quantizer_mutex_
+  std::map<std::string, std::unique_ptr<engine::Quantizer>> quantizers_;  // by device; guarded by quantizer_mutex_
+  std::unique_ptr<engine::BufferPool> buffers_;                           // the pointer is guarded by quantizer_mutex_
 };
 
 }  // namespace slipway::worker
