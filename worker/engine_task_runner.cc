@@ -55,8 +55,6 @@ class Counted {
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
   [[nodiscard]] int count() const { return count_; }
-  // Whether nothing else is counted now.
-  [[nodiscard]] bool IsLast() const { return counter_.load() == 1; }
 
  private:
   std::atomic<int>& counter_;
@@ -123,17 +121,17 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
   if (!plan->quantized.empty()) {
     SLIPWAY_ASSIGN_OR_RETURN(quantizer, FindQuantizer(*plan));
   }
-  engine::BufferPool& buffers = Buffers(quantizer);
-  const engine::RunResources resources{
-      .files = &files, .memory = &memory_, .quantizer = quantizer, .threads = std::max(1, threads_ / in_work.count())};
+  const std::shared_ptr<engine::BufferPool> buffers = Buffers(quantizer);
+  const engine::RunResources resources{.files = &files,
+                                       .memory = &memory_,
+                                       .buffers = buffers.get(),
+                                       .quantizer = quantizer,
+                                       .threads = std::max(1, threads_ / in_work.count())};
   const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
                                        .cancelled = &control.cancel_flag()};
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,
                            engine::WriteShard(*plan, shard, engine::StagingDirectory(assignment.output(), plan->hash),
                                               attempt, resources, run_control));
-  if (in_work.IsLast()) {
-    buffers.Drop();  // an idle worker holds no memory
-  }
   return ToShardResult(result);
 }
 
@@ -156,12 +154,14 @@ absl::StatusOr<std::string> EngineTaskRunner::Inspect(const v1::Assignment& assi
   return Sendable(inspection.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace), "the inspection");
 }
 
-engine::BufferPool& EngineTaskRunner::Buffers(const engine::Quantizer* quantizer) {
+std::shared_ptr<engine::BufferPool> EngineTaskRunner::Buffers(const engine::Quantizer* quantizer) {
   const std::scoped_lock lock(quantizer_mutex_);
-  if (buffers_ == nullptr) {
-    buffers_ = std::make_unique<engine::BufferPool>(memory_, quantizer != nullptr && quantizer->takes_pinned_memory());
+  std::shared_ptr<engine::BufferPool> buffers = buffers_.lock();
+  if (buffers == nullptr) {
+    buffers = std::make_shared<engine::BufferPool>(memory_, quantizer != nullptr && quantizer->takes_pinned_memory());
+    buffers_ = buffers;
   }
-  return *buffers_;
+  return buffers;
 }
 
 absl::StatusOr<engine::Quantizer*> EngineTaskRunner::FindQuantizer(const engine::ExportPlan& plan) {

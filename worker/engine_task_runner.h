@@ -45,8 +45,9 @@ class EngineTaskRunner final : public TaskRunner {
   // What quantizes `plan`, made when it is first needed. A device that was not named is a GPU only where scales are
   // searched: for less than that, values do not pay the way to it and back (tests/bench/RESULTS.md).
   absl::StatusOr<engine::Quantizer*> FindQuantizer(const engine::ExportPlan& plan);
-  // Made with the first shard; `quantizer` may be null.
-  engine::BufferPool& Buffers(const engine::Quantizer* quantizer);
+  // Shared by the shards that are written at the same time, and gone with the last of them: an idle worker holds no
+  // memory. `quantizer` may be null.
+  std::shared_ptr<engine::BufferPool> Buffers(const engine::Quantizer* quantizer);
 
   const EngineOptions options_;
   const int threads_;
@@ -56,7 +57,7 @@ class EngineTaskRunner final : public TaskRunner {
   std::atomic<int> shards_in_work_ = 0;
   std::mutex quantizer_mutex_;
   std::map<std::string, std::unique_ptr<engine::Quantizer>> quantizers_;  // by device; guarded by quantizer_mutex_
-  std::unique_ptr<engine::BufferPool> buffers_;                           // the pointer is guarded by quantizer_mutex_
+  std::weak_ptr<engine::BufferPool> buffers_;                             // guarded by quantizer_mutex_
 };
 
 }  // namespace slipway::worker

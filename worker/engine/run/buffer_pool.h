@@ -48,10 +48,9 @@ class BufferPool {
   // exceed the budget's total. Waits for the budget, see MemoryBudget::Acquire.
   [[nodiscard]] Buffer Take(std::int64_t bytes, std::int64_t memory);
 
+ private:
   // Frees the buffers that nobody uses.
   void Drop();
-
- private:
   void GiveBack(Buffer& buffer);
 
   MemoryBudget& memory_;
