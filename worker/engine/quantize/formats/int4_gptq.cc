@@ -1,8 +1,7 @@
 // INT4 in groups of a row, each rounding error made up for by the columns after it.
 #include <array>
 
-#include "worker/engine/quantize/formats/loaders.h"
-#include "worker/engine/quantize/formats/shapes.h"
+#include "worker/engine/quantize/formats/int4_layouts.h"
 #include "worker/engine/quantize/formats/tables.h"
 
 namespace slipway::engine {
@@ -14,12 +13,6 @@ constexpr Coding kGptqCoding{.element = Element::kInt4,
                              .bound = 7,
                              .scale_dtype = DType::kF16,
                              .packing = Packing::kWordsRows};
-constexpr Coding kCompressedCoding{.element = Element::kInt4,
-                                   .sharing = Sharing::kGroup,
-                                   .group = 128,
-                                   .bound = 7.5,
-                                   .scale_dtype = DType::kBF16,
-                                   .packing = Packing::kWords};
 
 constexpr std::array kGptqTensors = std::to_array<LayoutTensor>({
     {.suffix = "qweight", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = GptqWords},
@@ -28,20 +21,9 @@ constexpr std::array kGptqTensors = std::to_array<LayoutTensor>({
     {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kF16, .shape = PerGroupTransposed},
     {.suffix = "g_idx", .role = StoredRole::kGroupIndex, .dtype = DType::kI32, .shape = PerColumn},
 });
-constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
-    {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
-});
 
 constexpr std::array kLayouts = std::to_array<Layout>({
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kNone,
-     .coding = kCompressedCoding,
-     .tensors = kCompressedTensors,
-     .algorithm = "pack-quantized",
-     .loaders = kLoadsAllButTensorRtLlm,
-     .expert_loaders = kLoadsVllmAndSglang},
+    int4::kCompressedLayout,
     {.form = ConfigForm::kNative,
      .activations = Activations::kNone,
      .coding = kGptqCoding,
@@ -51,8 +33,6 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = kLoadsVllmAndSglang},
 });
 
-constexpr std::array<std::int32_t, 3> kGroups = {128, 64, 32};
-
 }  // namespace
 
 constinit const Format kInt4Gptq{
@@ -60,7 +40,7 @@ constinit const Format kInt4Gptq{
     .summary = "INT4 with second-order rounding",
     .layouts = kLayouts,
     .bits = 4.125,
-    .groups = kGroups,
+    .groups = int4::kGroups,
     .needs_calibration = true,
     .error_bound = 0.2,  // it lowers the error of outputs, not that of weights
 };

@@ -1,43 +1,24 @@
 // INT4 weights in groups of a row, FP8 inputs.
 #include <array>
 
-#include "worker/engine/quantize/formats/loaders.h"
-#include "worker/engine/quantize/formats/shapes.h"
+#include "worker/engine/quantize/formats/int4_layouts.h"
 #include "worker/engine/quantize/formats/tables.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kModelOptCoding{.element = Element::kInt4,
-                                 .sharing = Sharing::kGroup,
-                                 .group = 128,
-                                 .bound = 7,
-                                 .scale_dtype = DType::kF32,
-                                 .packing = Packing::kNibbleRows};
-constexpr Coding kCompressedCoding{.element = Element::kInt4,
-                                   .sharing = Sharing::kGroup,
-                                   .group = 128,
-                                   .bound = 7.5,
-                                   .scale_dtype = DType::kBF16,
-                                   .packing = Packing::kWords};
-
 constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfRows},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerGroup},
+    int4::kModelOptCodes,
+    int4::kModelOptScales,
     {.suffix = "weight_scale_2", .role = StoredRole::kFloat8Scale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
     {.suffix = "pre_quant_scale", .role = StoredRole::kPreQuantScale, .model_dtype = true, .shape = PerColumn},
-});
-constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
-    {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
 });
 
 constexpr std::array kLayouts = std::to_array<Layout>({
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kStatic,
-     .coding = kModelOptCoding,
+     .coding = int4::kModelOptCoding,
      .tensors = kModelOptTensors,
      .algorithm = "W4A8_AWQ",
      .input_bound = 448,
@@ -45,8 +26,8 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = 0},
     {.form = ConfigForm::kCompressedTensors,
      .activations = Activations::kDynamic,
-     .coding = kCompressedCoding,
-     .tensors = kCompressedTensors,
+     .coding = int4::kCompressedCoding,
+     .tensors = int4::kCompressedTensors,
      .algorithm = "pack-quantized",
      .input_bound = 448,
      .loaders = kLoadsVllm,
