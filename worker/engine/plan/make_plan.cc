@@ -17,6 +17,7 @@
 #include "worker/engine/plan/adapter_builder.h"
 #include "worker/engine/plan/checkpoint_ranges.h"
 #include "worker/engine/plan/export_options.h"
+#include "worker/engine/plan/export_recipe.h"
 #include "worker/engine/plan/identity_builder.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/plan_builder.h"

@@ -185,8 +185,7 @@ class Stage {
 
   // A weight that was divided by scales of its input is nothing without them.
   static absl::Status CheckPreQuantScale(const QuantizedWeight& weight) {
-    if (weight.pre_quant_scale == nullptr || std::ranges::find(weight.layout->tensors, StoredRole::kPreQuantScale,
-                                                               &LayoutTensor::role) != weight.layout->tensors.end()) {
+    if (weight.pre_quant_scale == nullptr || Stores(*weight.layout, StoredRole::kPreQuantScale)) {
       return absl::OkStatus();
     }
     return Refused(weight.module,
@@ -205,8 +204,7 @@ class Stage {
     const std::int64_t columns = coding.sharing == Sharing::kRow     ? 1
                                  : coding.sharing == Sharing::kGroup ? weight.columns / coding.group
                                                                      : -1;
-    const bool strips = coding.packing == Packing::kWordsColumns || coding.packing == Packing::kWordsRows;
-    if (strips && !weight.values.permutation.IsNone() && columns > 1) {
+    if (PacksColumns(coding.packing) && !weight.values.permutation.IsNone() && columns > 1) {
       return Refused(weight.module,
                      "was calibrated with a range for each group, which the form that packs along "
                      "columns does not take: give --config-form modelopt or compressed-tensors");
@@ -219,8 +217,7 @@ class Stage {
 
   // Where codes are packed along columns, groups of columns are coded one after the other.
   static absl::Status PermuteStrips(QuantizedWeight& weight) {
-    const Packing packing = weight.coding.packing;
-    if (packing != Packing::kWordsColumns && packing != Packing::kWordsRows) {
+    if (!PacksColumns(weight.coding.packing)) {
       return absl::OkStatus();
     }
     if (!weight.values.permutation.IsNone() || weight.values.scales || weight.values.update) {
@@ -269,11 +266,8 @@ class Stage {
     std::map<std::string, std::int32_t> groups;
     for (std::size_t i = 0; i < plan_.quantized.size(); ++i) {
       QuantizedWeight& weight = plan_.quantized[i];
-      const ScaleRule rule = weight.coding.rule;
-      const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
-                          weight.layout->tensors.end();
-      if (weight.coding.sharing != Sharing::kTensor && rule != ScaleRule::kTwoLevel &&
-          rule != ScaleRule::kTwoLevelReciprocal && !float8) {
+      if (weight.coding.sharing != Sharing::kTensor && !IsTwoLevel(weight.coding.rule) &&
+          !Stores(*weight.layout, StoredRole::kFloat8Scale)) {
         continue;
       }
       // Engines keep one scale for the gate and the up projection of an expert, whatever the format.
@@ -345,105 +339,7 @@ class Stage {
   std::vector<QuantizedModule> modules_;
 };
 
-// What the checkpoint was calibrated to do with inputs, where all its modules agree.
-std::optional<Activations> ActivationsOf(const Ranges& ranges) {
-  std::optional<Activations> common;
-  for (const auto& [module, given] : ranges.modules) {
-    if (given.format == "none" || given.input == CalibratedInput::kNotSaid) {
-      continue;
-    }
-    const Activations activations = given.input == CalibratedInput::kStatic    ? Activations::kStatic
-                                    : given.input == CalibratedInput::kDynamic ? Activations::kDynamic
-                                                                               : Activations::kNone;
-    if (common && *common != activations) {
-      return std::nullopt;
-    }
-    common = activations;
-  }
-  return common;
-}
-
-// Each module as the checkpoint was calibrated for.
-absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
-  Recipe recipe;
-  recipe.name = "checkpoint";
-  for (const auto& [module, given] : ranges.modules) {
-    const Format* const format = FindFormat(given.format);
-    if (given.format == "none") {
-      continue;
-    }
-    if (format == nullptr) {
-      return Refused(module, fmt::format("the checkpoint was calibrated for a format ('{}') that is not known; name "
-                                         "one with --quantization",
-                                         given.format));
-    }
-    recipe.rules.push_back({.modules = {module}, .layers = {}, .format = format, .group = given.group});
-  }
-  recipe.activations = ActivationsOf(ranges);
-  for (const auto& [attention, given] : ranges.attention) {
-    recipe.kv_cache = given.format == "fp8"     ? KvCache::kFp8
-                      : given.format == "nvfp4" ? KvCache::kNvfp4
-                                                : recipe.kv_cache;
-  }
-  return recipe;
-}
-
-// Without a recipe nothing is passed over that says how to quantize.
-absl::Status CheckNothingIsAsked(const ExportOptions& options) {
-  const auto asks = [](const std::string& word, std::string_view neutral) { return !word.empty() && word != neutral; };
-  const char* const option = asks(options.kv_cache, "none")       ? "--kv-cache"
-                             : asks(options.config_form, "auto")  ? "--config-form"
-                             : asks(options.scale_search, "amax") ? "--scale-search"
-                             : asks(options.ranges, "")           ? "--ranges"
-                                                                  : nullptr;
-  return option == nullptr
-             ? absl::OkStatus()
-             : Refused("", fmt::format("{} goes with quantized weights: give --quantization or --recipe", option));
-}
-
-// What the words of options say instead of the recipe.
-absl::Status ApplyOptions(const ExportOptions& options, Recipe& recipe) {
-  if (!options.kv_cache.empty()) {
-    recipe.kv_cache = options.kv_cache == "fp8"     ? KvCache::kFp8
-                      : options.kv_cache == "nvfp4" ? KvCache::kNvfp4
-                                                    : KvCache::kNone;
-  }
-  if (!options.config_form.empty()) {
-    recipe.form.reset();  // auto, unless one of these
-  }
-  for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors, ConfigForm::kNative}) {
-    if (options.config_form == NameOf(form)) {
-      recipe.form = form;
-    }
-  }
-  if (!options.scale_search.empty()) {
-    recipe.search = options.scale_search == "mse" ? ScaleSearch::kSquaredError : ScaleSearch::kAmax;
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
-
-absl::StatusOr<std::optional<Recipe>> RecipeFor(const ExportOptions& options, const Ranges* calibrated) {
-  std::optional<Recipe> recipe;
-  if (!options.recipe.empty()) {
-    SLIPWAY_ASSIGN_OR_RETURN(recipe, ParseRecipe(options.recipe));
-  } else if (options.quantization == "checkpoint" || (options.quantization.empty() && calibrated != nullptr)) {
-    if (calibrated == nullptr) {
-      return Refused("", "--quantization checkpoint: the checkpoint was not calibrated by ModelOpt; name a format");
-    }
-    SLIPWAY_ASSIGN_OR_RETURN(recipe, CalibratedRecipe(*calibrated));
-  } else if (options.quantization.empty() || options.quantization == "none") {
-    SLIPWAY_RETURN_IF_ERROR(CheckNothingIsAsked(options));
-    return std::nullopt;
-  } else if (const Format* const format = FindFormat(options.quantization)) {
-    recipe = RecipeOf(*format);
-  } else {
-    return Error(Reason::kInvalidArgument, fmt::format("--quantization: there is no '{}'", options.quantization));
-  }
-  SLIPWAY_RETURN_IF_ERROR(ApplyOptions(options, *recipe));
-  return recipe;
-}
 
 absl::Status QuantizePlan(const Recipe& recipe, const Ranges* ranges, std::int64_t layers, ExportPlan& plan) {
   return Stage(recipe, ranges, layers, plan).Run();

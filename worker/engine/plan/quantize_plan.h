@@ -9,10 +9,6 @@
 
 namespace slipway::engine {
 
-// The recipe that plan.options ask for, or nullopt: nothing is quantized. `calibrated`: what the checkpoint was
-// calibrated for, or null. INVALID_ARGUMENT as ParseRecipe; OPTION_UNSUPPORTED for what needs a calibrated checkpoint.
-absl::StatusOr<std::optional<Recipe>> RecipeFor(const ExportOptions& options, const Ranges* calibrated);
-
 // Requires a plan with tensors (not laid out yet) and texts, of a model with `layers` layers. `ranges`: of inputs and
 // of keys and values, or null. Fails with OPTION_UNSUPPORTED, naming the module and saying what to do, where
 //   - a format or the engines cannot take a weight's shape, or all fused siblings are not quantized alike,

@@ -11,7 +11,7 @@ BlockGrid::BlockGrid(const Coding& coding, std::int64_t rows, std::int64_t colum
       block_columns_(coding.sharing == Sharing::kRow ? columns : coding.group),
       down_((rows + block_rows_ - 1) / block_rows_),
       across_((columns + block_columns_ - 1) / block_columns_),
-      transposed_(coding.packing == Packing::kWordsColumns || coding.packing == Packing::kWordsRows) {}
+      transposed_(PacksColumns(coding.packing)) {}
 
 Block BlockGrid::BlockOf(std::int64_t scale) const {
   const std::int64_t row = (transposed_ ? scale % down_ : scale / across_) * block_rows_;

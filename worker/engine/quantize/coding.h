@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "worker/engine/dtype.h"
+#include "worker/engine/float_bits.h"
 
 namespace slipway::engine {
 
@@ -58,6 +59,16 @@ enum class Packing : std::uint8_t {
   kWordsColumns,  // [K, N/8] words of 4-bit code + 8: AutoAWQ, columns in the order 0 2 4 6 1 3 5 7 from the low nibble
   kWordsRows,     // [K/8, N] words of 4-bit code + 8: GPTQ, k in order from the low nibble
 };
+
+// Whether codes are packed down the columns of a weight, not along its rows; scales then lie in [scales a row, N].
+SLIPWAY_HOST_DEVICE constexpr bool PacksColumns(Packing packing) {
+  return packing == Packing::kWordsColumns || packing == Packing::kWordsRows;
+}
+
+// Whether scales of blocks are under a second one, of the tensor.
+SLIPWAY_HOST_DEVICE constexpr bool IsTwoLevel(ScaleRule rule) {
+  return rule == ScaleRule::kTwoLevel || rule == ScaleRule::kTwoLevelReciprocal;
+}
 
 enum class ScaleSearch : std::uint8_t {
   kAmax,          // the rule's scale

@@ -54,7 +54,7 @@ class BandReader {
       case Sharing::kGroup:
         break;
     }
-    const bool transposed = coding_.packing == Packing::kWordsColumns || coding_.packing == Packing::kWordsRows;
+    const bool transposed = PacksColumns(coding_.packing);
     return StoredScale(transposed ? column / group * rows_ + row : row * (columns_ / group) + column / group);
   }
 

@@ -106,6 +106,10 @@ const Format* FindFormat(std::string_view name) {
   return found == kFormats.end() ? nullptr : *found;
 }
 
+bool Stores(const Layout& layout, StoredRole role) {
+  return std::ranges::find(layout.tensors, role, &LayoutTensor::role) != layout.tensors.end();
+}
+
 std::optional<std::string> WhyNot(const Format& format, const Layout& layout, std::int64_t rows, std::int64_t columns,
                                   std::int32_t group) {
   if (rows <= 0 || columns <= 0) {

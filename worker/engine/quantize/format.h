@@ -82,6 +82,9 @@ struct Layout {
                                  // expert's, below [E]; "_" instead of the dot before suffixes. Never taken by `auto`
 };
 
+// Whether a tensor of `role` stands for a weight in the layout.
+[[nodiscard]] bool Stores(const Layout& layout, StoredRole role);
+
 struct Format {
   std::string_view name;            // "nvfp4": --quantization
   std::string_view summary;         // "NVFP4 E2M1, blocks of 16"

@@ -12,8 +12,6 @@ constexpr std::int64_t kMaximumElements = std::int64_t{1} << 56;  // so that no 
 
 bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
 
-bool IsTwoLevel(ScaleRule rule) { return rule == ScaleRule::kTwoLevel || rule == ScaleRule::kTwoLevelReciprocal; }
-
 // Whether the scales' dtype is the rule's.
 bool StoresScales(const Coding& coding) {
   switch (coding.rule) {
@@ -30,7 +28,7 @@ bool StoresScales(const Coding& coding) {
 }
 
 bool SharesWhole(const Coding& coding, std::int64_t columns) {
-  const bool transposed = coding.packing == Packing::kWordsColumns || coding.packing == Packing::kWordsRows;
+  const bool transposed = PacksColumns(coding.packing);
   switch (coding.sharing) {
     case Sharing::kTensor:
     case Sharing::kRow:

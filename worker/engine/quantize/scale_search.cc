@@ -40,7 +40,7 @@ std::span<const float> AmaxFactors(Element element) {
 }
 
 std::span<const std::int8_t> CodeSteps(Element element, ScaleRule rule) {
-  if (rule == ScaleRule::kTwoLevel || rule == ScaleRule::kTwoLevelReciprocal) {
+  if (IsTwoLevel(rule)) {
     return kTwoLevelSteps;
   }
   return element == Element::kE2M1 ? std::span<const std::int8_t>(kE2M1Exponents) : kSameExponent;

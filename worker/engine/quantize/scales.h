@@ -113,7 +113,7 @@ SLIPWAY_HOST_DEVICE constexpr std::uint32_t NeighbourScale(const Coding& coding,
   if (coding.rule == ScaleRule::kAmax) {
     return RuleScale(coding, amax * factor, tensor_scale);
   }
-  const bool two_levels = coding.rule == ScaleRule::kTwoLevel || coding.rule == ScaleRule::kTwoLevelReciprocal;
+  const bool two_levels = IsTwoLevel(coding.rule);
   const int least = two_levels ? 1 : 0;
   const int largest = two_levels ? 126 : 254;
   const int code = static_cast<int>(RuleScale(coding, amax, tensor_scale)) + step;

@@ -110,7 +110,7 @@ class BlockRow {
   // Of a block, the number of its scale.
   [[nodiscard]] std::size_t NumberOf(std::size_t row, std::size_t block) const {
     const Packing packing = job_.coding.packing;
-    const bool transposed = packing == Packing::kWordsColumns || packing == Packing::kWordsRows;
+    const bool transposed = PacksColumns(packing);
     return transposed ? block * static_cast<std::size_t>(job_.values.rows) + row : row * division_.across + block;
   }
 

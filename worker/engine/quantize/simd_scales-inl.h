@@ -145,7 +145,7 @@ inline void MakeScales(const Coding& coding, float tensor_scale, std::size_t can
                        float* HWY_RESTRICT used) {
   const Floats f;
   const bool by_factor = coding.rule == ScaleRule::kAmax;
-  const bool two_level = coding.rule == ScaleRule::kTwoLevel || coding.rule == ScaleRule::kTwoLevelReciprocal;
+  const bool two_level = IsTwoLevel(coding.rule);
   float factor = 1;
   std::int32_t step = 0;
   if (candidate > 0 && by_factor) {

@@ -28,7 +28,7 @@ class Strip {
         strip_rows_(StripRows()),
         out_(reinterpret_cast<std::uint8_t*>(job.codes.data())),
         codes_(hwy::AllocateAligned<std::uint8_t>(strip_rows_ * stride_)) {
-    if (packing_ == Packing::kWordsColumns || packing_ == Packing::kWordsRows) {
+    if (PacksColumns(packing_)) {
       words_ = hwy::AllocateAligned<std::uint32_t>(kLine * stride_);
     }
   }
@@ -50,7 +50,7 @@ class Strip {
 
   std::size_t StripRows() const {
     const std::size_t least = packing_ == Packing::kNibbleRows ? 2 : packing_ == Packing::kWordsColumns ? 8 : 1;
-    const bool transposed = packing_ == Packing::kWordsColumns || packing_ == Packing::kWordsRows;
+    const bool transposed = PacksColumns(packing_);
     return least * (transposed ? std::clamp<std::size_t>(kStripBytes / (least * stride_), 1, kLine) : 1);
   }
 

@@ -18,6 +18,16 @@ void WeightStatistics::Add(std::span<const RowStatistics> rows, std::int64_t col
   }
 }
 
+void WeightStatistics::Add(const WeightStatistics& other) {
+  elements += other.elements;
+  squared_error += other.squared_error;
+  squared_value += other.squared_value;
+  amax = std::max(amax, other.amax);
+  largest_error = std::max(largest_error, other.largest_error);
+  saturated += other.saturated;
+  zeros += other.zeros;
+}
+
 double WeightStatistics::RelativeError() const {
   return squared_value > 0 ? std::sqrt(squared_error / squared_value) : 0;
 }

@@ -22,6 +22,9 @@ struct WeightStatistics {
   // Adds rows of `columns` elements. Rows are added in their order: then the sums depend on nothing else.
   void Add(std::span<const RowStatistics> rows, std::int64_t columns);
 
+  // Adds another weight's.
+  void Add(const WeightStatistics& other);
+
   [[nodiscard]] double RelativeError() const;              // Frobenius; 0 for a weight of zeros
   [[nodiscard]] double SignalToQuantizationNoise() const;  // in dB; infinite where there is no error
   bool operator==(const WeightStatistics&) const = default;

@@ -263,13 +263,7 @@ bool ComparisonReport::Passed() const {
 WeightStatistics ComparisonReport::Total() const {
   WeightStatistics total;
   for (const ComparedWeight& weight : weights) {
-    total.elements += weight.found.elements;
-    total.squared_error += weight.found.squared_error;
-    total.squared_value += weight.found.squared_value;
-    total.amax = std::max(total.amax, weight.found.amax);
-    total.largest_error = std::max(total.largest_error, weight.found.largest_error);
-    total.saturated += weight.found.saturated;
-    total.zeros += weight.found.zeros;
+    total.Add(weight.found);
   }
   return total;
 }

@@ -6,9 +6,7 @@
 
 namespace slipway::engine {
 
-bool HasStrips(const QuantizedWeight& weight) {
-  return weight.coding.packing == Packing::kWordsColumns || weight.coding.packing == Packing::kWordsRows;
-}
+bool HasStrips(const QuantizedWeight& weight) { return PacksColumns(weight.coding.packing); }
 
 Bands BandsOf(const QuantizedWeight& weight) {
   if (HasStrips(weight)) {

@@ -131,9 +131,7 @@ class Finder {
     const QuantizedWeight& weight = FirstOf(group);
     const auto found = amaxes_.find(group);
     const float amax = found == amaxes_.end() ? 0 : found->second;  // of weights without elements
-    const bool float8 = std::ranges::find(weight.layout->tensors, StoredRole::kFloat8Scale, &LayoutTensor::role) !=
-                        weight.layout->tensors.end();
-    if (float8) {
+    if (Stores(*weight.layout, StoredRole::kFloat8Scale)) {
       return amax > 0 ? amax / kFloat8Bound : 1.0F;
     }
     return TensorScale(weight.coding, amax);

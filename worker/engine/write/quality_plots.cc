@@ -114,8 +114,7 @@ std::vector<std::pair<std::string, Series>> SeriesOf(const QualityReport& report
     if (points.empty() || points.back().layer != layer) {
       points.push_back({.layer = layer, .sum = {}});
     }
-    points.back().sum.squared_error += tensor.sum.statistics.squared_error;
-    points.back().sum.squared_value += tensor.sum.statistics.squared_value;
+    points.back().sum.Add(tensor.sum.statistics);
   }
   std::vector<std::pair<std::string, Series>> list(series.begin(), series.end());
   std::ranges::stable_sort(list, {}, [](const auto& entry) { return OrderOf(entry.first); });

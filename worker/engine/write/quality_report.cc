@@ -49,15 +49,7 @@ void Add(const QualitySum& one, QualitySum& sum) {
   sum.bytes_before += one.bytes_before;
   sum.bytes_after += one.bytes_after;
   sum.outside += one.outside;
-  WeightStatistics& to = sum.statistics;
-  const WeightStatistics& from = one.statistics;
-  to.elements += from.elements;
-  to.squared_error += from.squared_error;
-  to.squared_value += from.squared_value;
-  to.amax = std::max(to.amax, from.amax);
-  to.largest_error = std::max(to.largest_error, from.largest_error);
-  to.saturated += from.saturated;
-  to.zeros += from.zeros;
+  sum.statistics.Add(one.statistics);
 }
 
 class Maker {

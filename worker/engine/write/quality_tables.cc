@@ -82,13 +82,7 @@ void Add(const QualityTensor& tensor, Row& row) {
   row.outside += tensor.sum.outside;
   row.before += tensor.sum.bytes_before;
   row.after += tensor.sum.bytes_after;
-  row.sum.elements += from.elements;
-  row.sum.squared_error += from.squared_error;
-  row.sum.squared_value += from.squared_value;
-  row.sum.amax = std::max(row.sum.amax, from.amax);
-  row.sum.largest_error = std::max(row.sum.largest_error, from.largest_error);
-  row.sum.saturated += from.saturated;
-  row.sum.zeros += from.zeros;
+  row.sum.Add(from);
 }
 
 std::string Render(const Row& row) {

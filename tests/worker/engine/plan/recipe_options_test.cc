@@ -5,7 +5,7 @@
 
 #include "common/error.h"
 #include "tests/worker/engine/plan/model_checkpoint.h"
-#include "worker/engine/plan/quantize_plan.h"
+#include "worker/engine/plan/export_recipe.h"
 
 namespace slipway::engine {
 namespace {

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kBlockThreads) CodeUnits(const Arguments a) {
   const Packing packing = a.coding.packing;
   const int bits = packing == Packing::kBytes ? 8 : ElementBits(a.coding.element);
   const std::uint32_t mask = (1U << bits) - 1;
-  const bool words = packing == Packing::kWords || packing == Packing::kWordsColumns || packing == Packing::kWordsRows;
+  const bool words = packing == Packing::kWords || PacksColumns(packing);
   const std::uint32_t offset = words ? 1U << (bits - 1) : 0;
   const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * kBlockThreads;
   for (std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x; number < a.units;

@@ -281,7 +281,7 @@ template <DType kType, Element kElement>
 bool LaunchGroups(const Arguments& a, std::int64_t vectors, int shift, cudaStream_t stream) {
   const auto grid = static_cast<unsigned>(CeilingOf(vectors, kBlockThreads));
   const ScaleRule rule = a.coding.rule;
-  const bool two_levels = rule == ScaleRule::kTwoLevel || rule == ScaleRule::kTwoLevelReciprocal;
+  const bool two_levels = IsTwoLevel(rule);
   if (rule != ScaleRule::kAmax && shift != (two_levels ? 0 : 1)) {
     return false;
   }

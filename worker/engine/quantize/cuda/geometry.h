@@ -38,7 +38,7 @@ SLIPWAY_HOST_DEVICE constexpr Blocks BlocksOf(const Coding& coding, std::int64_t
     blocks.block_rows = coding.group;
     blocks.block_columns = coding.group;
   }
-  blocks.by_columns = coding.packing == Packing::kWordsColumns || coding.packing == Packing::kWordsRows;
+  blocks.by_columns = PacksColumns(coding.packing);
   return blocks;
 }
 

@@ -48,7 +48,7 @@ __device__ __forceinline__ float DecodePositiveE4M3(std::uint32_t code) {
 }
 
 template <ScaleRule kRule>
-inline constexpr bool kTwoLevels = kRule == ScaleRule::kTwoLevel || kRule == ScaleRule::kTwoLevelReciprocal;
+inline constexpr bool kTwoLevels = IsTwoLevel(kRule);
 template <ScaleRule kRule>
 inline constexpr bool kPowers = kRule == ScaleRule::kPowerOfTwo || kRule == ScaleRule::kPowerOfTwoRounded;
 

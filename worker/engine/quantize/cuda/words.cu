@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kBlockThreads) CodeWords(const Arguments a) {
 bool LaunchWords(const DeviceJob& job, bool scales_given, cudaStream_t stream) {
   const Coding& coding = job.coding;
   const DeviceValues& values = job.values;
-  const bool packed = coding.packing == Packing::kWordsColumns || coding.packing == Packing::kWordsRows;
+  const bool packed = PacksColumns(coding.packing);
   int shift = 0;
   while (kVector << shift < coding.group) {
     ++shift;
