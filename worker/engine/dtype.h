@@ -37,6 +37,10 @@ struct DTypeInfo {
 };
 
 const DTypeInfo& InfoOf(DType dtype);
+
+// Whether it is one of the three that weights are trained in: what is rounded, merged and quantized.
+constexpr bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
+
 std::optional<DType> DTypeFromTorchName(std::string_view name);
 std::optional<DType> DTypeFromSafetensorsName(std::string_view name);
 

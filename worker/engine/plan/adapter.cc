@@ -19,8 +19,6 @@ constexpr std::string_view kOut = ".adapter.linear_out.weight";
 constexpr std::string_view kWeight = ".weight";
 constexpr std::string_view kDecoderLayers = "decoder.layers.";
 
-bool IsFloat(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
-
 // Whether the first axis of a stored tensor of that name is the decoder's layers: no layer's number is in it.
 bool StacksDecoderLayers(std::string_view name) {
   name.remove_prefix(std::min(name.size(), kAdapterPrefix.size()));

@@ -79,12 +79,7 @@ void ApplyOptions(const ExportOptions& options, Recipe& recipe) {
                                                     : KvCache::kNone;
   }
   if (!options.config_form.empty()) {
-    recipe.form.reset();  // auto, unless one of these
-  }
-  for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors, ConfigForm::kNative}) {
-    if (options.config_form == NameOf(form)) {
-      recipe.form = form;
-    }
+    recipe.form = ConfigFormOf(options.config_form);  // auto is none of them
   }
   if (!options.scale_search.empty()) {
     recipe.search = options.scale_search == "mse" ? ScaleSearch::kSquaredError : ScaleSearch::kAmax;

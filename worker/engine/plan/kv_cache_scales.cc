@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/target/quantization_config.h"
 
 namespace slipway::engine {
 namespace {
@@ -54,9 +55,8 @@ absl::Status AddKvCacheScales(KvCache kv_cache, ConfigForm form, const Ranges* r
   const auto refused = [](std::string_view attention, std::string message) {
     return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(attention)});
   };
-  if (form == ConfigForm::kNative || (form == ConfigForm::kCompressedTensors && kv_cache == KvCache::kNvfp4)) {
-    return refused("", fmt::format("--kv-cache {}: config form {} cannot say it; give --config-form modelopt",
-                                   kv_cache == KvCache::kFp8 ? "fp8" : "nvfp4", NameOf(form)));
+  if (const auto why = WhyNotKvCache(form, kv_cache)) {
+    return refused("", fmt::format("--kv-cache {}: {}", kv_cache == KvCache::kFp8 ? "fp8" : "nvfp4", *why));
   }
   const std::vector<std::string> attentions = AttentionsOf(plan);
   if (attentions.empty()) {

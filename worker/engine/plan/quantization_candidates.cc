@@ -17,8 +17,6 @@ absl::Status Refused(std::string_view tensor, std::string message) {
   return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
 }
 
-bool IsFloatingPoint(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF32; }
-
 bool AreAlike(const RecipeRule* a, const RecipeRule* b) {
   return a == b || (a != nullptr && b != nullptr && a->format == b->format && a->group == b->group);
 }
@@ -48,7 +46,7 @@ absl::Status CheckCandidates(const std::vector<QuantizationCandidate>& candidate
   std::map<std::string, const QuantizationCandidate*> first;
   for (const QuantizationCandidate& candidate : candidates) {
     const DType dtype = plan.tensors[candidate.tensor].dtype;
-    if (candidate.rule != nullptr && !IsFloatingPoint(dtype)) {
+    if (candidate.rule != nullptr && !IsFloat(dtype)) {
       return Refused(candidate.module,
                      fmt::format("holds {}, which is not quantized again: give --dtype bf16, or leave "
                                  "the module out with a rule of --recipe",

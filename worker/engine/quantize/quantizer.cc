@@ -10,8 +10,6 @@ namespace {
 
 constexpr std::int64_t kMaximumElements = std::int64_t{1} << 56;  // so that no size overflows
 
-bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
-
 // Whether the scales' dtype is the rule's.
 bool StoresScales(const Coding& coding) {
   switch (coding.rule) {

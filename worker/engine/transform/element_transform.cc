@@ -140,8 +140,6 @@ void ConvertFrom(DType to, bool add_one, std::span<const std::byte> source, std:
   }
 }
 
-bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
-
 }  // namespace
 
 float FloatFromBFloat16(std::uint16_t bits) { return FromBFloat16(bits); }

@@ -13,8 +13,6 @@ namespace {
 constexpr std::size_t kBlock = 32;
 using Block = std::array<float, kBlock>;
 
-bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
-
 // Of one row: sums of `count` columns, the first of which `a` points to in A's first row.
 void Sum(const float* a, const float* b, const LowRankFactors& factors, std::size_t count, Block& sums) {
   sums.fill(0);

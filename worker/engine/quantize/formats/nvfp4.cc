@@ -1,20 +1,12 @@
 // NVFP4: E2M1, an E4M3 scale a block of 16, an FP32 scale a weight and its fused siblings.
 #include <array>
 
-#include "worker/engine/quantize/formats/loaders.h"
-#include "worker/engine/quantize/formats/shapes.h"
+#include "worker/engine/quantize/formats/nvfp4_layouts.h"
 #include "worker/engine/quantize/formats/tables.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kCoding{.element = Element::kE2M1,
-                         .sharing = Sharing::kGroup,
-                         .group = 16,
-                         .rule = ScaleRule::kTwoLevel,
-                         .bound = 6,
-                         .scale_dtype = DType::kF8E4M3,
-                         .packing = Packing::kNibblePairs};
 constexpr Coding kReciprocalCoding{.element = Element::kE2M1,
                                    .sharing = Sharing::kGroup,
                                    .group = 16,
@@ -22,14 +14,6 @@ constexpr Coding kReciprocalCoding{.element = Element::kE2M1,
                                    .bound = 6,
                                    .scale_dtype = DType::kF8E4M3,
                                    .packing = Packing::kNibblePairs};
-constexpr float kInputBound = 6 * 448;
-
-constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
-    {.suffix = "weight_scale_2", .role = StoredRole::kTensorScale, .dtype = DType::kF32, .shape = Scalar},
-    {.suffix = "input_scale", .role = StoredRole::kInputScale, .dtype = DType::kF32, .shape = Scalar},
-});
 constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
@@ -40,10 +24,10 @@ constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
 constexpr std::array kLayouts = std::to_array<Layout>({
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kStatic,
-     .coding = kCoding,
-     .tensors = kModelOptTensors,
+     .coding = nvfp4::kModelOptCoding,
+     .tensors = std::span(nvfp4::kModelOptTensors).first<4>(),
      .algorithm = "NVFP4",
-     .input_bound = kInputBound,
+     .input_bound = nvfp4::kInputBound,
      .loaders = kLoadsServers,
      .expert_loaders = kLoadsServers},
     {.form = ConfigForm::kCompressedTensors,
@@ -51,13 +35,13 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .coding = kReciprocalCoding,
      .tensors = kCompressedTensors,
      .algorithm = "nvfp4-pack-quantized",
-     .input_bound = kInputBound,
+     .input_bound = nvfp4::kInputBound,
      .loaders = kLoadsServers,
      .expert_loaders = kLoadsVllmAndSglang},
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kNone,
-     .coding = kCoding,
-     .tensors = std::span(kModelOptTensors).first<3>(),
+     .coding = nvfp4::kModelOptCoding,
+     .tensors = std::span(nvfp4::kModelOptTensors).first<3>(),
      .algorithm = "W4A16_NVFP4",
      .loaders = kLoadsServers,
      .expert_loaders = kLoadsServers},
