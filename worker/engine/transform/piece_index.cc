@@ -14,8 +14,8 @@ PieceIndex::PieceIndex(const StoredTensor& tensor) : tensor_(&tensor), starts_(t
       starts.push_back(piece.offsets[axis]);
     }
     std::ranges::sort(starts);
-    const auto repeated = std::ranges::unique(starts);
-    starts.erase(repeated.begin(), repeated.end());
+    // Not std::ranges::unique: clang 14 does not take libstdc++'s subrange.
+    starts.erase(std::unique(starts.begin(), starts.end()), starts.end());
     starts.shrink_to_fit();
   }
   grid_ = IsGrid();
