@@ -1,0 +1,27 @@
+// Rows and columns of an output, as regions of the stored tensors that it is made of.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/target/rank_layout.h"
+
+namespace slipway::engine {
+
+// Of a tensor as target/rank_layout.h sees it: a transposed one in the axes that it is stored in.
+// CHECKPOINT_UNSUPPORTED where its axes are moved in another way.
+absl::StatusOr<Shape> MatrixShapeOf(const OutputTensor& tensor);
+
+struct MatrixSize {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+};
+MatrixSize MatrixSizeOf(const Shape& shape);
+
+// Appends the part's regions, in row-major order, to `regions`. INTERNAL where `part` is not inside `tensor`,
+// CHECKPOINT_UNSUPPORTED where the tensor's rows are not rows in the checkpoint.
+absl::Status AppendSlice(const OutputTensor& tensor, const MatrixPart& part, std::vector<SourceRegion>& regions);
+
+}  // namespace slipway::engine
