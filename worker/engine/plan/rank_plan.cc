@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -33,24 +34,40 @@ struct Rectangle {
   auto operator<=>(const Rectangle&) const = default;
 };
 
-// Whether the rectangles, sorted, are bands of rows, each cut along columns, that together are the whole matrix.
-bool Tile(const std::vector<Rectangle>& rectangles, MatrixSize size) {
-  std::int64_t row = 0;
-  for (std::size_t i = 0; i < rectangles.size();) {
-    const Rectangle& band = rectangles[i];
-    std::int64_t column = 0;
-    for (; i < rectangles.size() && rectangles[i].first_row == band.first_row && rectangles[i].rows == band.rows; ++i) {
-      if (rectangles[i].first_column != column) {
-        return false;
-      }
-      column += rectangles[i].columns;
-    }
-    if (band.first_row != row || column != size.columns) {
+// Whether intervals of columns leave none out. Sorts them.
+bool CoverColumns(std::vector<Rectangle>& rectangles, std::int64_t columns) {
+  std::ranges::sort(rectangles, {}, &Rectangle::first_column);
+  std::int64_t covered = 0;
+  for (const Rectangle& rectangle : rectangles) {
+    if (rectangle.first_column > covered) {
       return false;
     }
-    row += band.rows;
+    covered = std::max(covered, rectangle.first_column + rectangle.columns);
   }
-  return row == size.rows;
+  return covered == columns;
+}
+
+// Whether the rectangles, sorted, are together the whole matrix; they may overlap. Between two rows at which one begins
+// or ends, it is for those that span them to have all columns.
+bool Cover(const std::vector<Rectangle>& rectangles, MatrixSize size) {
+  std::set<std::int64_t> rows = {0, size.rows};
+  for (const Rectangle& rectangle : rectangles) {
+    rows.insert({rectangle.first_row, rectangle.first_row + rectangle.rows});
+  }
+  std::vector<Rectangle> spanning;
+  auto next = rectangles.begin();
+  for (const std::int64_t row : rows) {
+    std::erase_if(spanning, [row](const Rectangle& r) { return r.first_row + r.rows <= row; });
+    for (; next != rectangles.end() && next->first_row == row; ++next) {
+      if (next->rows > 0) {
+        spanning.push_back(*next);
+      }
+    }
+    if (row < size.rows && !CoverColumns(spanning, size.columns)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 class Cutter {
@@ -212,9 +229,8 @@ class Cutter {
       const auto twice = std::ranges::unique(rectangles);
       rectangles.erase(twice.begin(), twice.end());
       SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, MatrixShapeOf(tensor));
-      if (!Tile(rectangles, MatrixSizeOf(shape))) {
-        return Error(Reason::kTensorMissing, "the ranks do not have all of it, or overlap in it",
-                     {.tensor = tensor.name});
+      if (!Cover(rectangles, MatrixSizeOf(shape))) {
+        return Error(Reason::kTensorMissing, "the ranks do not have all of it", {.tensor = tensor.name});
       }
     }
     return absl::OkStatus();
