@@ -115,6 +115,7 @@ class Cutter {
     }
     SLIPWAY_RETURN_IF_ERROR(CheckSizes(wanted, *elements));
     bool first = true;
+    std::size_t transposed = 0;
     for (const MatrixPart& part : wanted.parts) {
       if (part.tensor.empty()) {
         output.regions.push_back({.tensor = kZeros, .offsets = {0, 0}, .sizes = {part.rows, part.columns}});
@@ -123,11 +124,16 @@ class Cutter {
       SLIPWAY_ASSIGN_OR_RETURN(const OutputTensor* const source, Source(wanted, part));
       SLIPWAY_RETURN_IF_ERROR(Take(*source, wanted, first, output));
       first = false;
-      SLIPWAY_RETURN_IF_ERROR(AppendSlice(*source, part, output.regions));
+      const bool is_transposed = IsStoredTransposed(plan_, *source);
+      transposed += is_transposed ? 1 : 0;
+      SLIPWAY_RETURN_IF_ERROR(AppendSlice(*source, is_transposed ? Transposed(part) : part, output.regions));
       used_[source].push_back({part.first_row, part.rows, part.first_column, part.columns});
     }
     if (first) {
       return Error(Reason::kInternal, "the target makes it of nothing", {.tensor = wanted.name});
+    }
+    if (transposed > 0) {
+      SLIPWAY_RETURN_IF_ERROR(Transpose(wanted, transposed, output));
     }
     const auto bytes = CheckedMultiply(*elements, InfoOf(output.dtype).bytes);
     if (!bytes) {
@@ -146,6 +152,26 @@ class Cutter {
     output.quantized = QuantizedPart{.weight = -1, .role = StoredRole::kCodes, .constant = *wanted.constant};
     output.bytes = InfoOf(DType::kF32).bytes;
     return output;
+  }
+
+  static MatrixPart Transposed(const MatrixPart& part) {
+    return {part.tensor, part.first_column, part.columns, part.first_row, part.rows};
+  }
+
+  // Of parts that are all stored transposed and equally high: each is a matrix to be transposed.
+  static absl::Status Transpose(const RankTensor& wanted, std::size_t transposed, OutputTensor& output) {
+    const MatrixPart& first = wanted.parts.front();
+    const auto is_alike = [&first](const MatrixPart& part) { return part.rows == first.rows; };
+    if (transposed != wanted.parts.size() || output.regions.size() != wanted.parts.size() || output.shape.size() != 2 ||
+        !std::ranges::all_of(wanted.parts, is_alike)) {
+      return Error(Reason::kCheckpointUnsupported,
+                   fmt::format("is stored transposed, so it cannot be joined to {}: export from a Megatron checkpoint",
+                               wanted.name),
+                   {.tensor = first.tensor});
+    }
+    output.permutation = {.view = {static_cast<std::int64_t>(transposed), first.columns, first.rows},
+                          .order = {0, 2, 1}};
+    return absl::OkStatus();
   }
 
   static absl::Status CheckSizes(const RankTensor& wanted, std::int64_t elements) {
@@ -228,7 +254,7 @@ class Cutter {
       std::ranges::sort(rectangles);
       const auto twice = std::ranges::unique(rectangles);
       rectangles.erase(twice.begin(), twice.end());
-      SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, MatrixShapeOf(tensor));
+      SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, ShapeForTargets(plan_, tensor));
       if (!Cover(rectangles, MatrixSizeOf(shape))) {
         return Error(Reason::kTensorMissing, "the ranks do not have all of it", {.tensor = tensor.name});
       }
@@ -265,7 +291,7 @@ absl::StatusOr<HuggingFaceModel> HuggingFaceModelOf(const ExportPlan& plan) {
     return Error(Reason::kInternal, "the plan has no config.json");
   }
   for (const OutputTensor& tensor : plan.tensors) {
-    const absl::StatusOr<Shape> shape = MatrixShapeOf(tensor);
+    const absl::StatusOr<Shape> shape = ShapeForTargets(plan, tensor);
     // What cannot be cut is refused where a target asks for it.
     model.tensors.emplace(tensor.name,
                           HuggingFaceTensor{.shape = shape.ok() ? *shape : tensor.shape, .dtype = tensor.dtype});
