@@ -67,18 +67,13 @@ absl::Status LearnGptNeoX(const HuggingFaceModel&, JsonFields& config, EngineMod
   return config.status();
 }
 
-template <const char* const& variant>
-void Describe(const EngineModel& model, const nlohmann::json&, nlohmann::ordered_json& engine) {
+void Describe(const char* variant, const EngineModel& model, nlohmann::ordered_json& engine) {
   engine["gpt_variant"] = variant;
   engine["bias"] = model.attention_bias;
   if (model.position_embedding != "learned_absolute") {
     engine["rotary_pct"] = model.rope.fraction;
   }
 }
-
-constexpr const char* kVariantGpt2 = "gpt2";
-constexpr const char* kVariantStarcoder2 = "starcoder2";
-constexpr const char* kVariantNemotron = "nemotron";
 
 }  // namespace
 
@@ -94,7 +89,8 @@ const Family kGpt2 = {
     .layer_norm = true,
     .plain_head_size = true,
     .learn = LearnGpt2,
-    .describe = Describe<kVariantGpt2>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("gpt2", model, engine); },
 };
 
 const Family kStarcoder2 = {
@@ -102,7 +98,8 @@ const Family kStarcoder2 = {
     .engine = "GPTForCausalLM",
     .rules = kStarcoder2Rules,
     .layer_norm = true,
-    .describe = Describe<kVariantStarcoder2>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("starcoder2", model, engine); },
 };
 
 // Its norms compute with one plus what is stored, as Megatron's layernorm1p does; the engine's with what is stored.
@@ -112,7 +109,8 @@ const Family kNemotron = {
     .rules = kNemotronRules,
     .layer_norm = true,
     .zero_centered = true,
-    .describe = Describe<kVariantNemotron>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("nemotron", model, engine); },
 };
 
 const Family kGptNeoX = {
@@ -126,7 +124,8 @@ const Family kGptNeoX = {
     .layer_norm = true,
     .plain_head_size = true,
     .learn = LearnGptNeoX,
-    .describe = Describe<kVariantGpt2>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("gpt2", model, engine); },
 };
 
 }  // namespace slipway::engine::tensorrt_llm

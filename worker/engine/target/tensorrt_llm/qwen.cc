@@ -19,8 +19,7 @@ constexpr auto kQwen2MoeRules = Join(
         Linear("mlp.shared_expert_gate", Split::kNone, "mlp.shared_expert_gate", kOne, kHidden),
     }));
 
-template <const char* const& type>
-void Describe(const EngineModel& model, const nlohmann::json&, nlohmann::ordered_json& engine) {
+void Describe(const char* type, const EngineModel& model, nlohmann::ordered_json& engine) {
   constexpr int kSequenceLength = 8192;  // read by the class, used by the first Qwen only
   engine["qwen_type"] = type;
   engine["seq_length"] = kSequenceLength;
@@ -31,11 +30,6 @@ void Describe(const EngineModel& model, const nlohmann::json&, nlohmann::ordered
     engine["moe_shared_expert_intermediate_size"] = model.shared_expert_ffn;
   }
 }
-
-constexpr const char* kTypeQwen2 = "qwen2";
-constexpr const char* kTypeQwen2Moe = "qwen2_moe";
-constexpr const char* kTypeQwen3 = "qwen3";
-constexpr const char* kTypeQwen3Moe = "qwen3_moe";
 
 absl::Status LearnExperts(JsonFields& config, EngineModel& model) {
   model.expert_ffn = config.Size({"moe_intermediate_size"}).value_or(0);
@@ -67,7 +61,8 @@ const Family kQwen2 = {
     .architecture = "Qwen2ForCausalLM",
     .engine = "Qwen2ForCausalLM",
     .rules = kQwen2Rules,
-    .describe = Describe<kTypeQwen2>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("qwen2", model, engine); },
 };
 
 // Where older versions kept the shared expert is another place.
@@ -77,7 +72,8 @@ const Family kQwen2Moe = {
     .since = {0, 17},
     .rules = kQwen2MoeRules,
     .learn = LearnQwen2Moe,
-    .describe = Describe<kTypeQwen2Moe>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("qwen2_moe", model, engine); },
 };
 
 const Family kQwen3 = {
@@ -85,7 +81,8 @@ const Family kQwen3 = {
     .engine = "Qwen3ForCausalLM",
     .since = kOneZero,
     .rules = kQwen3Rules,
-    .describe = Describe<kTypeQwen3>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("qwen3", model, engine); },
 };
 
 const Family kQwen3Moe = {
@@ -94,7 +91,8 @@ const Family kQwen3Moe = {
     .since = kOneZero,
     .rules = kQwen3MoeRules,
     .learn = LearnQwen3Moe,
-    .describe = Describe<kTypeQwen3Moe>,
+    .describe = [](const EngineModel& model, const nlohmann::json&,
+                   nlohmann::ordered_json& engine) { Describe("qwen3_moe", model, engine); },
 };
 
 }  // namespace slipway::engine::tensorrt_llm
