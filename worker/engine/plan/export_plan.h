@@ -40,6 +40,11 @@ struct ExportOptions {
   std::string config_form;   // ConfigForms()
   std::string scale_search;  // ScaleSearches()
   std::string ranges;        // a safetensors file of activation ranges, or empty
+  // Of the targets with ranks.
+  std::int64_t tensor_parallel = 1;
+  std::int64_t pipeline_parallel = 1;
+  std::int64_t expert_parallel = 1;
+  std::string tensorrt_llm_version;  // empty: the target's default
 };
 
 // Element-wise work on the way, applied in FP32 in this order: add one (norms stored minus 1), then round to the
@@ -142,6 +147,7 @@ struct Shard {
   std::int64_t bytes = 0;         // of the whole file
   std::int32_t first_tensor = 0;  // tensors [first_tensor, first_tensor + tensor_count) in ExportPlan::tensors
   std::int32_t tensor_count = 0;
+  bool is_rank = false;  // of a target with ranks: its names are its own, other shards may have the same
 };
 
 // A small file that is written from its content.
@@ -189,7 +195,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensor_count",
 // "tensors" (if asked for): [{"name", "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view",
-// "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"}], "scales" (of block scales), "update":
+// "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"} or {"zeros"}], "scales" (of block scales),
+// "update":
 // {"rank", "scale", "a", "b"} (of an adapter), "quantization": {"format", "holds", "of"} (of what stands for a weight:
 // transform and sources are then the weight's)}]}], "texts", "sidecars"}.
 std::string PlanToJson(const ExportPlan& plan, bool with_tensors = true);

@@ -24,9 +24,11 @@
 #include "worker/engine/plan/plan_checker.h"
 #include "worker/engine/plan/plan_hash.h"
 #include "worker/engine/plan/quantize_plan.h"
+#include "worker/engine/plan/rank_plan.h"
 #include "worker/engine/plan/shard_layout.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/target/huggingface.h"
+#include "worker/engine/target/rank_targets.h"
 #include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
@@ -142,9 +144,32 @@ absl::Status Quantize(const Ranges* calibrated, std::int64_t layers, ExportPlan&
   return QuantizePlan(*recipe, supplied ? &*supplied : calibrated, layers, plan);
 }
 
+// Cuts Hugging Face's tensors for the ranks of a target that has such, and lays the files out.
+absl::Status LayOut(ExportPlan& plan) {
+  const RankTarget* const target = FindRankTarget(plan.options.targets.front());
+  if (target == nullptr) {
+    SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, plan.options.maximum_shard_bytes));
+    return absl::OkStatus();
+  }
+  if (!plan.quantized.empty()) {
+    return Error(
+        Reason::kOptionUnsupported,
+        fmt::format("--target {} takes no quantization: leave it out, or choose --target huggingface", target->name));
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(const HuggingFaceModel model, HuggingFaceModelOf(plan));
+  SLIPWAY_ASSIGN_OR_RETURN(const RankLayout layout,
+                           target->layout(model, {.tensor_parallel = plan.options.tensor_parallel,
+                                                  .pipeline_parallel = plan.options.pipeline_parallel,
+                                                  .expert_parallel = plan.options.expert_parallel,
+                                                  .version = plan.options.tensorrt_llm_version}));
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<NamedFile> files, CutIntoRanks(layout, plan));
+  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutFiles(files, plan.tensors, plan.options.maximum_shard_bytes));
+  return absl::OkStatus();
+}
+
 // The last steps of every plan whose tensors are known.
 absl::Status Finish(ExportPlan& plan) {
-  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, plan.options.maximum_shard_bytes));
+  SLIPWAY_RETURN_IF_ERROR(LayOut(plan));
   SLIPWAY_RETURN_IF_ERROR(AddUpOutput(plan));
   SLIPWAY_RETURN_IF_ERROR(CheckFiles(plan));
   plan.peak_memory_bytes = MinimumMemoryBudget(plan);

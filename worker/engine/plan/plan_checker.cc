@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -212,9 +213,10 @@ absl::Status CheckShards(const ExportPlan& plan) {
 // Every quantized weight has its codes, and what is made of values has the size that they give it.
 absl::Status CheckQuantized(const ExportPlan& plan) {
   std::vector<bool> coded(plan.quantized.size());
-  std::unordered_set<std::string_view> names;
+  std::set<std::pair<std::int32_t, std::string_view>> names;  // a rank's names are its own
   for (const OutputTensor& tensor : plan.tensors) {
-    if (!names.insert(tensor.name).second) {
+    const bool is_rank = plan.shards[static_cast<std::size_t>(tensor.shard)].is_rank;
+    if (!names.emplace(is_rank ? tensor.shard : -1, tensor.name).second) {
       return Error(Reason::kTensorDuplicated, "the plan produces it twice", {.tensor = tensor.name});
     }
     if (!tensor.quantized || tensor.quantized->weight < 0) {

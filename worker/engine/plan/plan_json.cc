@@ -18,6 +18,9 @@ ordered_json Numbers(std::span<const std::int64_t> values) {
 }
 
 ordered_json RegionToJson(const SourceRegion& region, const Checkpoint& checkpoint) {
+  if (region.tensor == kZeros) {
+    return {{"zeros", Numbers(region.sizes)}};
+  }
   return {{"tensor", checkpoint.tensors[static_cast<std::size_t>(region.tensor)].name},
           {"offsets", Numbers(region.offsets)},
           {"sizes", Numbers(region.sizes)}};

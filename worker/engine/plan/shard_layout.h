@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,5 +16,15 @@ namespace slipway::engine {
 // file_offset of the tensors. Names: "model.safetensors", or "model-00001-of-0000N.safetensors" for several.
 // LIMIT_EXCEEDED where a header would be longer than consumers take.
 absl::StatusOr<std::vector<Shard>> LayOutShards(std::vector<OutputTensor>& tensors, std::int64_t maximum_bytes);
+
+// Files that are made of given runs of tensors, as those of ranks are.
+struct NamedFile {
+  std::string name;  // with "{part}": as many as `maximum_bytes` makes of it, counted from 0
+  std::int32_t tensor_count = 0;
+};
+
+// The same for files with names, one after the other, each of at least one tensor.
+absl::StatusOr<std::vector<Shard>> LayOutFiles(const std::vector<NamedFile>& files, std::vector<OutputTensor>& tensors,
+                                               std::int64_t maximum_bytes);
 
 }  // namespace slipway::engine

@@ -111,7 +111,7 @@ absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardR
     SLIPWAY_ASSIGN_OR_RETURN(const std::string content, ReadSidecar(sidecar, files));
     SLIPWAY_RETURN_IF_ERROR(collector.Add(sidecar.path, content));
   }
-  if (plan.shards.size() > 1) {
+  if (plan.shards.size() > 1 && !plan.shards.front().is_rank) {
     SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kIndexFile), IndexToJson(plan)));
   }
   if (!plan.quantized.empty()) {

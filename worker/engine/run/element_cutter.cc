@@ -107,7 +107,9 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
     if (!AddRun(segment, run, maximum_windows_)) {
       break;
     }
-    used_files_[static_cast<std::size_t>(run.file)] = true;
+    if (run.file != kNoFile) {
+      used_files_[static_cast<std::size_t>(run.file)] = true;
+    }
     elements += run.bytes / source_element;
     ++part.run_count;
   }

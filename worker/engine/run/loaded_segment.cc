@@ -202,8 +202,10 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
     const TensorPart& first = segment_.value_parts[part.first_value_part];
     const std::int32_t file = first.permuted ? segment_.permuted[*first.permuted].rows.front().source.file
                                              : segment_.runs[first.first_run].file;
-    return Error(Reason::kCheckpointCorrupt, std::string(done.message()),
-                 {.tensor = weight.values.name, .file = plan.checkpoint->files[static_cast<std::size_t>(file)].name});
+    return Error(
+        Reason::kCheckpointCorrupt, std::string(done.message()),
+        {.tensor = weight.values.name,
+         .file = file == kNoFile ? std::string() : plan.checkpoint->files[static_cast<std::size_t>(file)].name});
   }
   return done;
 }
@@ -271,6 +273,9 @@ void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, st
 
 std::span<const std::byte> LoadedSegment::BytesOf(std::size_t run) const {
   const SourceRun& source = segment_.runs[run];
+  if (source.file == kNoFile) {
+    return Zeros().first(static_cast<std::size_t>(source.bytes));
+  }
   const std::uint32_t window = segment_.run_windows[run];
   const std::int64_t lead = source.position - segment_.windows[window].begin;
   return windows_[window].subspan(static_cast<std::size_t>(lead), static_cast<std::size_t>(source.bytes));

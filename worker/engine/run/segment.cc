@@ -49,6 +49,11 @@ bool AddRun(Segment& segment, const SourceRun& run, std::int64_t maximum_windows
   if (segment.runs.size() >= kMaximumRuns) {
     return false;
   }
+  if (run.file == kNoFile) {
+    segment.runs.push_back(run);
+    segment.run_windows.push_back(0);
+    return true;
+  }
   std::size_t index = segment.windows.size();
   WindowRange window{run.file, run.position, run.position + run.bytes};
   std::int64_t more = MappedBytes(window);

@@ -53,7 +53,7 @@ struct Segment {
   std::vector<TensorPart> parts;
   std::vector<TensorPart> value_parts;     // of what is quantized: parts of QuantizedWeight::values
   std::vector<SourceRun> runs;             // of all parts, in output order; scales and factors before what they are for
-  std::vector<std::uint32_t> run_windows;  // index into windows, one a run
+  std::vector<std::uint32_t> run_windows;  // index into windows, one a run; of no meaning for zeros
   std::vector<WindowRange> windows;
   std::vector<PermutedPart> permuted;
   std::size_t permuted_rows = 0;  // of all of them

@@ -1,6 +1,7 @@
 #include "worker/engine/transform/region_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <optional>
 #include <utility>
@@ -84,6 +85,11 @@ std::int64_t RunLength(const SourceRegion& region, const Piece& piece, const Sha
 
 }  // namespace
 
+std::span<const std::byte, kMaximumZeros> Zeros() {
+  static constexpr std::array<std::byte, kMaximumZeros> kBytes = {};
+  return kBytes;
+}
+
 absl::StatusOr<std::int64_t> RegionReader::Read(const OutputTensor& tensor, std::int64_t first, std::int64_t count,
                                                 std::size_t maximum_runs, std::vector<SourceRun>& runs) {
   SetCurrent(tensor);
@@ -97,7 +103,7 @@ absl::StatusOr<std::int64_t> RegionReader::Read(const OutputTensor& tensor, std:
                    {.tensor = tensor.name});
     }
     const std::int64_t region_begin = region == 0 ? 0 : region_ends_[region - 1];
-    SLIPWAY_ASSIGN_OR_RETURN(Run run, LongestRun(tensor.regions[region], first + done - region_begin));
+    SLIPWAY_ASSIGN_OR_RETURN(Run run, LongestRun(tensor, tensor.regions[region], first + done - region_begin));
     const std::int64_t element_bytes = run.source.bytes / run.elements;
     run.elements = std::min(run.elements, count - done);
     run.source.bytes = run.elements * element_bytes;
@@ -127,6 +133,9 @@ absl::StatusOr<SourceRows> RegionReader::ReadRows(const OutputTensor& tensor, st
     return Error(Reason::kInternal, "the plan's regions hold fewer elements than the tensor", {.tensor = tensor.name});
   }
   const SourceRegion& region = tensor.regions[index];
+  if (region.tensor == kZeros) {
+    return Error(Reason::kInternal, "the plan permutes zeros", {.tensor = tensor.name});
+  }
   const std::int64_t element = first - (index == 0 ? 0 : region_ends_[index - 1]);
   SLIPWAY_ASSIGN_OR_RETURN(const Place place, PlaceOf(region, element));
   const Piece& piece = *place.piece;
@@ -168,7 +177,14 @@ absl::StatusOr<RegionReader::Place> RegionReader::PlaceOf(const SourceRegion& re
   return place;
 }
 
-absl::StatusOr<RegionReader::Run> RegionReader::LongestRun(const SourceRegion& region, std::int64_t element) {
+absl::StatusOr<RegionReader::Run> RegionReader::LongestRun(const OutputTensor& tensor, const SourceRegion& region,
+                                                           std::int64_t element) {
+  if (region.tensor == kZeros) {
+    const std::int64_t element_bytes = InfoOf(tensor.transform.from).bytes;
+    const std::int64_t elements = std::min(CheckedVolume(region.sizes).value_or(0) - element,
+                                           static_cast<std::int64_t>(kMaximumZeros) / element_bytes);
+    return Run{.source = {.file = kNoFile, .position = 0, .bytes = elements * element_bytes}, .elements = elements};
+  }
   SLIPWAY_ASSIGN_OR_RETURN(const Place place, PlaceOf(region, element));
   const std::int64_t elements = RunLength(region, *place.piece, place.at);
   return Run{.source = {.file = place.piece->file, .position = place.position, .bytes = elements * place.element_bytes},

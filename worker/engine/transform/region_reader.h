@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -13,9 +14,15 @@
 
 namespace slipway::engine {
 
+// Instead of a file: zeros.
+inline constexpr std::int32_t kNoFile = -1;
+// Most bytes of a run of zeros; all of them are this buffer.
+inline constexpr std::size_t kMaximumZeros = std::size_t{64} << 10;
+std::span<const std::byte, kMaximumZeros> Zeros();
+
 // Elements that follow each other in the output and in one file.
 struct SourceRun {
-  std::int32_t file = 0;      // index into Checkpoint::files
+  std::int32_t file = 0;      // index into Checkpoint::files, or kNoFile
   std::int64_t position = 0;  // of the first byte
   std::int64_t bytes = 0;
 };
@@ -60,8 +67,8 @@ class RegionReader {
     std::int64_t elements = 0;
   };
   absl::StatusOr<Place> PlaceOf(const SourceRegion& region, std::int64_t element);
-  // The longest run from the `element`-th element of `region` on.
-  absl::StatusOr<Run> LongestRun(const SourceRegion& region, std::int64_t element);
+  // The longest run from the `element`-th element of `region` of `tensor` on.
+  absl::StatusOr<Run> LongestRun(const OutputTensor& tensor, const SourceRegion& region, std::int64_t element);
   absl::StatusOr<const Piece*> Locate(std::int32_t tensor, std::int32_t piece);
   const PieceIndex& IndexOf(std::int32_t tensor);
   void SetCurrent(const OutputTensor& tensor);

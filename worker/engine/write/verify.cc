@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "worker/engine/storage/source.h"
+#include "worker/engine/target/rank_targets.h"
 #include "worker/engine/write/index.h"
 #include "worker/engine/write/manifest.h"
 #include "worker/engine/write/safetensors.h"
@@ -107,9 +108,9 @@ class Verification {
       }
       files_[file.path] = *std::move(opened);
     }
-    std::set<std::string_view> names;
+    std::set<std::pair<std::string_view, std::string_view>> names;
     for (const ManifestTensor& tensor : manifest_.tensors) {
-      if (!names.insert(tensor.name).second) {
+      if (!names.emplace(HasRanks() ? tensor.file : "", tensor.name).second) {
         return Corrupt("the manifest names the tensor twice", {.tensor = tensor.name, .file = tensor.file});
       }
       tensors_of_[tensor.file].push_back(&tensor);
@@ -146,13 +147,20 @@ class Verification {
                                       {.tensor = std::string(expected.begin()->first), .file = path});
   }
 
-  // The index maps every tensor to its file; there is one exactly where there are several files of tensors.
+  // Ranks have tensors of the same names, each in its own file.
+  [[nodiscard]] bool HasRanks() const {
+    return manifest_.options && !manifest_.options->targets.empty() &&
+           FindRankTarget(manifest_.options->targets.front()) != nullptr;
+  }
+
+  // The index maps every tensor to its file; there is one exactly where there are several files of tensors, unless
+  // these are of ranks.
   absl::Status CheckIndex() {
     const std::string index_path(kIndexFile);
     const auto weights = std::ranges::count_if(
         manifest_.files, [](const ManifestFile& file) { return file.path.ends_with(".safetensors"); });
     if (!files_.contains(index_path)) {
-      return weights > 1 ? Corrupt("the index is missing", {.file = index_path}) : absl::OkStatus();
+      return weights > 1 && !HasRanks() ? Corrupt("the index is missing", {.file = index_path}) : absl::OkStatus();
     }
     const auto text = directory_->ReadSmallFile(index_path, kMaximumIndex);
     if (!text.ok()) {
