@@ -76,6 +76,10 @@ std::span<const Word> ConfigForms() { return kConfigForms; }
 
 std::span<const Word> ScaleSearches() { return kScaleSearches; }
 
+bool HasRanks(std::string_view target) {
+  return target == "tensorrt-llm" || target == "vllm-sharded" || target == "sglang-sharded";
+}
+
 std::vector<std::string> NamesOf(std::span<const Word> words) {
   std::vector<std::string> names;
   for (const Word& word : words) {
