@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "common/checked_math.h"
+#include "common/count_of.h"
 #include "common/error.h"
 #include "common/parallel_size.h"
 #include "worker/engine/model/json_fields.h"
@@ -41,7 +42,7 @@ std::string Complaint(const Engine& engine, const Dimensions& sizes, std::int64_
     return fmt::format("does not divide the feed-forward size {} of the experts", sizes.expert_ffn);
   }
   if (sizes.experts > 0 && ranks > sizes.experts) {
-    return fmt::format("is more than the {} experts, which {} refuses", sizes.experts, engine.name);
+    return fmt::format("is more than the {}, which {} refuses", CountOf(sizes.experts, "expert"), engine.name);
   }
   const std::int64_t padded = PaddedVocabulary(engine, sizes.vocabulary, ranks);
   return padded % ranks != 0 ? fmt::format("does not divide the padded vocabulary of {}", padded) : "";
@@ -66,6 +67,24 @@ absl::Status CheckRanks(const Engine& engine, const Dimensions& sizes, const Ran
                              request.pipeline_parallel, sizes.layers, sizes.layers));
   }
   return absl::OkStatus();
+}
+
+// How many parts of tensors the ranks have together, at most.
+std::int64_t Parts(const Dimensions& sizes, std::int64_t ranks) {
+  constexpr std::int64_t kOfALayer = 20;  // attention with its biases and scales, norms, a feed-forward layer
+  return ranks * sizes.layers * (kOfALayer + 3 * sizes.experts);
+}
+
+absl::Status CheckParts(const Engine& engine, const Dimensions& sizes, std::int64_t ranks) {
+  // 100 layers of 128 experts on 100 ranks; a part takes about 130 bytes.
+  constexpr std::int64_t kMaximumParts = std::int64_t{4} << 20;
+  const std::int64_t parts = Parts(sizes, ranks);
+  return parts <= kMaximumParts
+             ? absl::OkStatus()
+             : Error(Reason::kLimitExceeded,
+                     fmt::format("{}: {} ranks need about {} parts of tensors, more than {}: use fewer, or --target "
+                                 "huggingface",
+                                 engine.target, ranks, parts, kMaximumParts));
 }
 
 // Reads config.json's fields; those that are needed and not there are an error.
@@ -167,6 +186,7 @@ absl::StatusOr<Dimensions> ReadDimensions(const Engine& engine, const Family& fa
   sizes.tied = config.Flag("tie_word_embeddings");
   SLIPWAY_RETURN_IF_ERROR(config.status());
   SLIPWAY_RETURN_IF_ERROR(CheckRanks(engine, sizes, request));
+  SLIPWAY_RETURN_IF_ERROR(CheckParts(engine, sizes, request.tensor_parallel));
   sizes.padded_vocabulary = PaddedVocabulary(engine, sizes.vocabulary, request.tensor_parallel);
   return sizes;
 }

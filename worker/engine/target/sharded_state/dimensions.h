@@ -34,7 +34,8 @@ struct Dimensions {
   }
 };
 
-// CONFIGURATION_INVALID, or OPTION_UNSUPPORTED with the sizes that would work.
+// CONFIGURATION_INVALID, OPTION_UNSUPPORTED with the sizes that would work, or LIMIT_EXCEEDED for more parts of tensors
+// than the ranks of any server need.
 absl::StatusOr<Dimensions> ReadDimensions(const Engine& engine, const Family& family, const HuggingFaceModel& model,
                                           const RankRequest& request);
 

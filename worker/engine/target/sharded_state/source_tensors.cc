@@ -10,12 +10,6 @@
 namespace slipway::engine::sharded_state {
 
 absl::StatusOr<DType> SourceTensors::Take(const std::string& name, const Shape& shape) {
-  // 128 experts of 100 layers on 100 ranks; a part takes about 130 bytes.
-  constexpr std::int64_t kMaximumParts = std::int64_t{4} << 20;
-  if (++parts_ > kMaximumParts) {
-    return Error(Reason::kLimitExceeded,
-                 fmt::format("{}: the ranks need more than {} parts of tensors", engine_.target, kMaximumParts));
-  }
   const auto found = model_.tensors.find(name);
   if (found == model_.tensors.end()) {
     return Error(Reason::kTensorMissing,

@@ -2,7 +2,6 @@
 // may be left.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <unordered_set>
 
@@ -19,7 +18,7 @@ class SourceTensors {
   SourceTensors(const HuggingFaceModel& model, const Engine& engine) : model_(model), engine_(engine) {}
 
   // Takes a part of that tensor; its dtype. TENSOR_MISSING, TENSOR_SHAPE_MISMATCH, OPTION_UNSUPPORTED for quantized
-  // ones, LIMIT_EXCEEDED for more parts than any server's ranks need.
+  // ones.
   absl::StatusOr<DType> Take(const std::string& name, const Shape& shape);
 
   // TENSOR_UNKNOWN for a tensor of which nothing was taken, unless it is one that engines compute: those go to
@@ -30,7 +29,6 @@ class SourceTensors {
   const HuggingFaceModel& model_;
   const Engine& engine_;
   std::unordered_set<const HuggingFaceTensor*> taken_;
-  std::int64_t parts_ = 0;
 };
 
 }  // namespace slipway::engine::sharded_state
