@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <array>
 
+#include "worker/engine/target/sharded_state/sharded_state.h"
+
 namespace slipway::engine {
 namespace {
 
-constexpr std::array<RankTarget, 0> kRankTargets = {};
+constexpr std::array kRankTargets = std::to_array<RankTarget>({
+    {"vllm-sharded", VllmShardedLayout},
+    {"sglang-sharded", SglangShardedLayout},
+});
 
 }  // namespace
 
