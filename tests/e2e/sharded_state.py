@@ -77,7 +77,8 @@ class Reassembly:
         copies = self.take(stage, name)
         if any(copy != copies[0] for copy in copies):
             raise ValueError(f"{name} differs between ranks")
-        self.out[target or name] = copies[0]
+        if self.out.setdefault(target or name, copies[0]) != copies[0]:
+            raise ValueError(f"{name} differs between stages")
 
     def vocabulary(self, stage, name, target):
         pieces = [Matrix(piece) for piece in self.take(stage, name)]
@@ -178,8 +179,10 @@ class Reassembly:
         tied = self.config.get("tie_word_embeddings", False)
         first = 0
         for stage, count in enumerate(layers_of_stages(self.config["num_hidden_layers"], self.stages)):
-            last = stage == self.stages - 1
-            if stage == 0 and not (tied and last):
+            # Mixtral and Qwen3-MoE do not leave out what a stage does not use.
+            everywhere = self.config["model_type"] in ("mixtral", "qwen3_moe")
+            first_stage, last = stage == 0 or everywhere, stage == self.stages - 1 or everywhere
+            if first_stage and not (tied and last):
                 self.vocabulary(stage, "model.embed_tokens.weight", "model.embed_tokens.weight")
             for number in range(first, first + count):
                 self.layer(stage, number)

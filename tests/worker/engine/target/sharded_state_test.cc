@@ -206,6 +206,25 @@ TEST(VllmSharded, TheFirstAndTheLastOfSeveralStagesBothHaveATiedEmbedding) {
   EXPECT_EQ(Find(layout.files[1], "lm_head.weight").parts.front().tensor, "model.embed_tokens.weight");
 }
 
+TEST(VllmSharded, FamiliesWithExpertsHaveBothEndsOnEveryStage) {
+  for (const char* name : {"mixtral_tp2", "qwen3-moe_tp1"}) {
+    HuggingFaceModel model = ReadGolden(name).model;
+    const RankLayout layout = VllmShardedLayout(model, Ranks(1, 2)).value();
+    for (const RankFile& file : layout.files) {
+      for (const char* end : {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}) {
+        EXPECT_TRUE(Has(file, end)) << name << " " << file.file << " " << end;
+      }
+    }
+    model.config["tie_word_embeddings"] = true;
+    model.tensors.erase("lm_head.weight");
+    const RankLayout tied = VllmShardedLayout(model, Ranks(1, 2)).value();
+    for (const RankFile& file : tied.files) {
+      EXPECT_FALSE(Has(file, "model.embed_tokens.weight")) << name << " " << file.file;
+      EXPECT_EQ(Find(file, "lm_head.weight").parts.front().tensor, "model.embed_tokens.weight");
+    }
+  }
+}
+
 TEST(VllmSharded, LayersThatRemainGoToTheStagesBeforeTheLast) {
   using sharded_state::LayersOfStages;
   EXPECT_THAT(LayersOfStages(8, 4), ElementsAre(2, 2, 2, 2));

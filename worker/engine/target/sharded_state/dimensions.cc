@@ -27,7 +27,7 @@ std::int64_t PaddedVocabulary(const Engine& engine, std::int64_t vocabulary, std
 }
 
 // Why a model cannot be split over so many ranks; empty if it can.
-std::string Complaint(const Engine& engine, const Dimensions& sizes, std::int64_t ranks) {
+std::string Complaint(const Engine& engine, const Family& family, const Dimensions& sizes, std::int64_t ranks) {
   const std::int64_t groups = sizes.key_value_heads;
   if (sizes.heads % ranks != 0) {
     return fmt::format("does not divide the {} attention heads", sizes.heads);
@@ -41,20 +41,21 @@ std::string Complaint(const Engine& engine, const Dimensions& sizes, std::int64_
   if (sizes.expert_ffn % ranks != 0) {
     return fmt::format("does not divide the feed-forward size {} of the experts", sizes.expert_ffn);
   }
-  if (sizes.experts > 0 && ranks > sizes.experts) {
+  if (family.ranks_within_experts && ranks > sizes.experts) {
     return fmt::format("is more than the {}, which {} refuses", CountOf(sizes.experts, "expert"), engine.name);
   }
   const std::int64_t padded = PaddedVocabulary(engine, sizes.vocabulary, ranks);
   return padded % ranks != 0 ? fmt::format("does not divide the padded vocabulary of {}", padded) : "";
 }
 
-absl::Status CheckRanks(const Engine& engine, const Dimensions& sizes, const RankRequest& request) {
-  const std::string complaint = Complaint(engine, sizes, request.tensor_parallel);
+absl::Status CheckRanks(const Engine& engine, const Family& family, const Dimensions& sizes,
+                        const RankRequest& request) {
+  const std::string complaint = Complaint(engine, family, sizes, request.tensor_parallel);
   if (!complaint.empty()) {
     constexpr std::size_t kShown = 10;
     std::vector<std::int64_t> good;
     for (std::int64_t ranks = 1; ranks <= kMaximumParallelSize && good.size() < kShown; ++ranks) {
-      if (Complaint(engine, sizes, ranks).empty()) {
+      if (Complaint(engine, family, sizes, ranks).empty()) {
         good.push_back(ranks);
       }
     }
@@ -185,7 +186,7 @@ absl::StatusOr<Dimensions> ReadDimensions(const Engine& engine, const Family& fa
   sizes.vocabulary = config.Needed("vocab_size");
   sizes.tied = config.Flag("tie_word_embeddings");
   SLIPWAY_RETURN_IF_ERROR(config.status());
-  SLIPWAY_RETURN_IF_ERROR(CheckRanks(engine, sizes, request));
+  SLIPWAY_RETURN_IF_ERROR(CheckRanks(engine, family, sizes, request));
   SLIPWAY_RETURN_IF_ERROR(CheckParts(engine, sizes, request.tensor_parallel));
   sizes.padded_vocabulary = PaddedVocabulary(engine, sizes.vocabulary, request.tensor_parallel);
   return sizes;

@@ -31,6 +31,8 @@ struct Family {
   AttentionBias attention_bias = AttentionBias::kNone;
   bool mlp_bias = false;  // where config.json's `mlp_bias` says so
   bool qk_norm = false;
+  bool ends_on_every_stage = false;   // embedding, last norm and output layer, whichever of them a stage computes with
+  bool ranks_within_experts = false;  // more ranks than experts are an error
   HuggingFaceExpertNames experts = {};
   EngineExpertNames vllm = {};
   EngineExpertNames sglang = {};

@@ -36,13 +36,13 @@ absl::StatusOr<RankFile> RankBuilder::Build(const Stage& stage, std::int64_t ran
   narrow_.clear();
   wide_.clear();
   // Of tied tensors in one process the engine stores one, under the name that is first in the alphabet.
-  if (stage.first && !(sizes_.tied && stage.last)) {
+  if (stage.embedding && !(sizes_.tied && stage.output)) {
     AddVocabulary(kEmbedding, kEmbedding);
   }
   for (std::int64_t layer = stage.first_layer; layer < stage.first_layer + stage.layers && status_.ok(); ++layer) {
     AddLayer(layer);
   }
-  if (stage.last) {
+  if (stage.output) {
     AddCopy(kFinalNorm, kFinalNorm, {sizes_.hidden});
     AddVocabulary(kOutputLayer, sizes_.tied ? kEmbedding : kOutputLayer);
   }

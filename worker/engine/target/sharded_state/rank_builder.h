@@ -14,12 +14,12 @@
 
 namespace slipway::engine::sharded_state {
 
-// A stage of the pipeline: consecutive layers, by their numbers in the whole model.
+// A stage of the pipeline: consecutive layers, by their numbers in the whole model, and which of its ends it has.
 struct Stage {
   std::int64_t first_layer = 0;
   std::int64_t layers = 0;
-  bool first = true;
-  bool last = true;
+  bool embedding = true;
+  bool output = true;
 };
 
 // Borrows what it is given. The first error stays, and nothing is added after it.

@@ -80,7 +80,8 @@ absl::StatusOr<RankLayout> MakeLayout(const Engine& engine, const HuggingFaceMod
   const std::vector<std::int64_t> stages = LayersOfStages(sizes.layers, request.pipeline_parallel);
   std::int64_t first_layer = 0;
   for (std::size_t stage = 0; stage < stages.size(); ++stage) {
-    const Stage layers{first_layer, stages[stage], stage == 0, stage + 1 == stages.size()};
+    const bool both_ends = family->ends_on_every_stage;
+    const Stage layers{first_layer, stages[stage], both_ends || stage == 0, both_ends || stage + 1 == stages.size()};
     for (std::int64_t rank = 0; rank < request.tensor_parallel; ++rank) {
       SLIPWAY_ASSIGN_OR_RETURN(RankFile file,
                                builder.Build(layers, rank, FileOf(request, static_cast<std::int64_t>(stage), rank)));
