@@ -47,6 +47,21 @@ class ShardedState(unittest.TestCase):
                                  (note["engine"], note["tensor_parallel"], note["pipeline_parallel"]))
         self.assertEqual([], self.service.leftovers())
 
+    def test_ranks_are_compared_with_the_checkpoint_each_with_its_own_part(self):
+        output = self.export(CHECKPOINTS / LLAMA, self.scratch / "compared", "--tensor-parallel", 2, "--digest", "none")
+        result = slipway("verify", output, "--against", CHECKPOINTS / LLAMA)
+        self.assertEqual(0, result.returncode, describe(result))
+        manifest = json.loads((output / "manifest.json").read_text())
+        rank = "model-rank-1-part-0.safetensors"
+        weight = next(entry for entry in manifest["tensors"]
+                      if entry["file"] == rank and entry["name"].endswith("layers.3.mlp.down_proj.weight"))
+        content = bytearray((output / rank).read_bytes())
+        content[weight["offset"]] ^= 1
+        (output / rank).write_bytes(content)
+        result = slipway("verify", output, "--against", CHECKPOINTS / LLAMA)
+        self.assertNotEqual(0, result.returncode, describe(result))
+        self.assertIn("layers.3.mlp.down_proj.weight", result.stdout + result.stderr)
+
     def test_sglang_ranks_hold_the_golden(self):
         for fixture, ranks in SGLANG:
             with self.subTest(fixture=fixture, ranks=ranks):
