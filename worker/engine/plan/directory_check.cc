@@ -22,6 +22,7 @@ class DirectoryCheck {
 
   absl::Status Run() {
     SLIPWAY_RETURN_IF_ERROR(CheckRanges());
+    SLIPWAY_RETURN_IF_ERROR(CheckShardsOfDirectories());
     for (const Shard& shard : plan_.shards) {
       SLIPWAY_RETURN_IF_ERROR(CheckPath(shard.file, shard.directory));
     }
@@ -57,6 +58,23 @@ class DirectoryCheck {
     const bool all =
         std::cmp_equal(weights, plan_.quantized.size()) && std::cmp_equal(groups, plan_.scale_groups.size());
     return plan_.directories.empty() || all ? absl::OkStatus() : Broken("weights are of none of its directories", "");
+  }
+
+  // Each shard is one of its directory's.
+  absl::Status CheckShardsOfDirectories() {
+    std::set<std::int32_t> listed;
+    for (std::size_t i = 0; i < plan_.directories.size(); ++i) {
+      for (const std::int32_t number : plan_.directories[i].shards) {
+        const bool known = number >= 0 && static_cast<std::size_t>(number) < plan_.shards.size();
+        if (!known || !listed.insert(number).second ||
+            !std::cmp_equal(plan_.shards[static_cast<std::size_t>(number)].directory, i)) {
+          return Broken("the directory has a shard that is not its own", plan_.directories[i].path);
+        }
+      }
+    }
+    return plan_.directories.empty() || listed.size() == plan_.shards.size()
+               ? absl::OkStatus()
+               : Broken("a shard is of none of its directories", "");
   }
 
   absl::Status CheckPath(const std::string& path, std::int32_t directory) {

@@ -175,7 +175,8 @@ struct TargetDirectory {
   // The plan of an export of this target alone, without its lists from `tensors` to `sidecars`: those are the joined
   // plan's.
   std::shared_ptr<const ExportPlan> alone;
-  std::int32_t first_weight = 0;  // [first, first + count) of the joined plan's `quantized` are its weights,
+  std::vector<std::int32_t> shards;  // which of the joined plan's are its own, in the order of its own plan
+  std::int32_t first_weight = 0;     // [first, first + count) of the joined plan's `quantized` are its weights,
   std::int32_t weight_count = 0;
   std::int32_t first_group = 0;  // and of `scale_groups` their groups
   std::int32_t group_count = 0;

@@ -15,31 +15,11 @@
 #include "common/error.h"
 #include "worker/engine/plan/plan_checker.h"
 #include "worker/engine/plan/plan_hash.h"
+#include "worker/engine/plan/shard_order.h"
 #include "worker/engine/run/memory_needs.h"
 
 namespace slipway::engine {
 namespace {
-
-// A shard of one of the plans.
-struct Place {
-  double begin = 0;  // the share of its plan's output that lies before it
-  std::size_t plan = 0;
-  std::size_t shard = 0;
-};
-
-// All shards in the joined plan's order; those of one plan stay in theirs.
-std::vector<Place> Interleave(const std::vector<ExportPlan>& plans) {
-  std::vector<Place> places;
-  for (std::size_t i = 0; i < plans.size(); ++i) {
-    std::int64_t before = 0;
-    for (std::size_t shard = 0; shard < plans[i].shards.size(); ++shard) {
-      places.push_back({static_cast<double>(before) / static_cast<double>(plans[i].output_bytes), i, shard});
-      before += plans[i].shards[shard].bytes;
-    }
-  }
-  std::ranges::stable_sort(places, {}, [](const Place& place) { return std::pair(place.begin, place.plan); });
-  return places;
-}
 
 absl::Status CheckTogether(const std::vector<ExportPlan>& plans) {
   std::set<std::string> targets;
@@ -78,7 +58,7 @@ class Joiner {
       AddTexts(static_cast<std::int32_t>(i));
       AddNotes(plans_[i]);
     }
-    for (const Place& place : Interleave(plans_)) {
+    for (const ShardPlace& place : OrderShards(plans_)) {
       AddShard(place);
     }
     for (std::size_t i = 0; i < plans_.size(); ++i) {
@@ -115,6 +95,7 @@ class Joiner {
     joined_.options.targets.push_back(target);
     joined_.directories.push_back({.path = target,
                                    .alone = nullptr,
+                                   .shards = std::vector<std::int32_t>(plan.shards.size()),
                                    .first_weight = weights_,
                                    .weight_count = static_cast<std::int32_t>(plan.quantized.size()),
                                    .first_group = groups_,
@@ -153,7 +134,7 @@ class Joiner {
     }
   }
 
-  void AddShard(const Place& place) {
+  void AddShard(const ShardPlace& place) {
     const auto directory = static_cast<std::int32_t>(place.plan);
     std::vector<OutputTensor>& from = plans_[place.plan].tensors;
     Shard shard = std::move(plans_[place.plan].shards[place.shard]);
@@ -168,6 +149,7 @@ class Joiner {
       }
       joined_.tensors.push_back(std::move(*tensor));
     }
+    joined_.directories[place.plan].shards[place.shard] = static_cast<std::int32_t>(joined_.shards.size());
     joined_.shards.push_back(std::move(shard));
   }
 
@@ -213,10 +195,8 @@ ExportPlan PlanOfDirectory(const ExportPlan& joined, std::size_t directory) {
   const TargetDirectory& own = joined.directories[directory];
   const auto is_own = [directory](const auto& file) { return std::cmp_equal(file.directory, directory); };
   ExportPlan plan = *own.alone;
-  for (const Shard& shard : joined.shards) {
-    if (!is_own(shard)) {
-      continue;
-    }
+  for (const std::int32_t number : own.shards) {
+    const Shard& shard = joined.shards[static_cast<std::size_t>(number)];
     const auto first = joined.tensors.begin() + shard.first_tensor;
     for (auto tensor = first; tensor != first + shard.tensor_count; ++tensor) {
       OutputTensor& copy = plan.tensors.emplace_back(*tensor);

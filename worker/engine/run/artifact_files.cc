@@ -139,12 +139,10 @@ absl::StatusOr<std::vector<ManifestFile>> WriteDirectory(const ExportPlan& plan,
 std::vector<ShardResult> ResultsOfDirectory(const ExportPlan& joined, std::size_t directory,
                                             const std::vector<ShardResult>& results) {
   std::vector<ShardResult> own;
-  for (const ShardResult& result : results) {
-    if (std::cmp_equal(joined.shards[static_cast<std::size_t>(result.shard)].directory, directory)) {
-      ShardResult& copy = own.emplace_back(result);
-      copy.shard = static_cast<std::int32_t>(own.size()) - 1;
-      copy.file = PathInDirectory(joined.directories[directory], result.file);
-    }
+  for (const std::int32_t shard : joined.directories[directory].shards) {
+    ShardResult& copy = own.emplace_back(results[static_cast<std::size_t>(shard)]);
+    copy.shard = static_cast<std::int32_t>(own.size()) - 1;
+    copy.file = PathInDirectory(joined.directories[directory], copy.file);
   }
   return own;
 }

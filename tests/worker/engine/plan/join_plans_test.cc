@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,31 +53,44 @@ ExportPlan Joined(std::vector<ExportPlan> plans) {
   return *std::move(joined);
 }
 
-// A plan of which only the sizes of its shards count; each has one tensor.
-ExportPlan WithShards(const std::string& target, const std::vector<std::int64_t>& sizes) {
-  static const auto checkpoint = std::make_shared<const Checkpoint>();
+// A shard of one tensor, which reads this layer of a stack of layers, or none.
+struct ShardOf {
+  std::int64_t bytes = 0;
+  std::optional<std::int64_t> layer = std::nullopt;
+};
+
+// A plan of which only the sizes of its shards count, and what they read.
+ExportPlan WithShards(const std::string& target, const std::vector<ShardOf>& shards) {
+  static const auto checkpoint = [] {
+    auto made = std::make_shared<Checkpoint>();
+    made->tensors = {test::Stored("embedding.word_embeddings.weight", DType::kU8, {1}),
+                     test::Stored("decoder.layers.mlp.linear_fc1.weight", DType::kU8, {4, 1})};
+    return made;
+  }();
   ExportPlan plan;
   plan.options.targets = {target};
   plan.checkpoint = checkpoint;
-  for (std::size_t i = 0; i < sizes.size(); ++i) {
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const std::string size = std::to_string(shards[i].bytes);
     const std::string name = "t" + std::to_string(i);
-    std::string json = R"({")" + name + R"(":{"dtype":"U8","shape":[)" + std::to_string(sizes[i]) +
-                       R"(],"data_offsets":[0,)" + std::to_string(sizes[i]) + "]}}";
+    std::string json =
+        R"({")" + name + R"(":{"dtype":"U8","shape":[)" + size + R"(],"data_offsets":[0,)" + size + "]}}";
     json.resize(88, ' ');
-    std::string header("\x58\0\0\0\0\0\0\0", 8);
     OutputTensor& tensor = plan.tensors.emplace_back();
     tensor.name = name;
     tensor.dtype = DType::kU8;
-    tensor.shape = {sizes[i]};
+    tensor.shape = {shards[i].bytes};
+    tensor.regions = {
+        {.tensor = shards[i].layer ? 1 : 0, .offsets = {shards[i].layer.value_or(0), 0}, .sizes = {1, 1}}};
     tensor.shard = static_cast<std::int32_t>(i);
     tensor.file_offset = 96;
-    tensor.bytes = sizes[i];
+    tensor.bytes = shards[i].bytes;
     plan.shards.push_back({.file = std::string(1, static_cast<char>('a' + i)),
-                           .header = header + json,
-                           .bytes = 96 + sizes[i],
+                           .header = std::string("\x58\0\0\0\0\0\0\0", 8) + json,
+                           .bytes = 96 + shards[i].bytes,
                            .first_tensor = static_cast<std::int32_t>(i),
                            .tensor_count = 1});
-    plan.output_bytes += 96 + sizes[i];
+    plan.output_bytes += plan.shards.back().bytes;
   }
   return plan;
 }
@@ -152,12 +166,23 @@ TEST(JoinPlans, QuantizedOutputsAndScaleGroupsKeepTheirWeights) {
 
 TEST(JoinPlans, ShardsThatBeginAtTheSameShareOfTheirOutputsAreNeighbours) {
   const ExportPlan joined =
-      Joined({WithShards("huggingface", {904, 904, 904, 904}), WithShards("vllm-sharded", {1904, 1904}),
-              WithShards("tensorrt-llm", {404, 2904, 604})});
+      Joined({WithShards("huggingface", {{904}, {904}, {904}, {904}}), WithShards("vllm-sharded", {{1904}, {1904}}),
+              WithShards("tensorrt-llm", {{404}, {2904}, {604}})});
   // Begin at 0, 1/4, 1/2, 3/4; at 0, 1/2; at 0, 500/4200, 3500/4200.
   EXPECT_THAT(FilesOf(joined),
               ElementsAre("huggingface/a", "vllm-sharded/a", "tensorrt-llm/a", "tensorrt-llm/b", "huggingface/b",
                           "huggingface/c", "vllm-sharded/b", "huggingface/d", "tensorrt-llm/c"));
+}
+
+// Two ranks in two parts each: the second rank's first part reads what the first's does.
+TEST(JoinPlans, ShardsThatReadTheSameLayersAreNeighboursAndFindTheirOrderAgain) {
+  const std::vector<ExportPlan> plans = {WithShards("huggingface", {{100}, {900, 0}, {900, 2}, {100}}),
+                                         WithShards("vllm-sharded", {{500, 0}, {500, 2}, {500, 0}, {500, 2}})};
+  const ExportPlan joined = Joined(plans);
+  EXPECT_THAT(FilesOf(joined), ElementsAre("huggingface/a", "vllm-sharded/a", "huggingface/b", "vllm-sharded/c",
+                                           "vllm-sharded/b", "huggingface/c", "vllm-sharded/d", "huggingface/d"));
+  EXPECT_THAT(FilesOf(PlanOfDirectory(joined, 0)), ElementsAre("a", "b", "c", "d"));
+  EXPECT_EQ(PlanToJson(PlanOfDirectory(joined, 1)), PlanToJson(plans[1]));
 }
 
 TEST(JoinPlans, SumsAreOfAllAndWhatIsReadIsReadOnce) {
@@ -232,6 +257,12 @@ TEST(JoinPlans, TheLastCheckFindsWhatIsInNoDirectoryOrInAnothers) {
       {"a shard of no directory", [&](ExportPlan& p) { shard_of(p, "huggingface").directory = 3; }, Reason::kInternal},
       {"a shard at the top", [&](ExportPlan& p) { shard_of(p, "huggingface").file = "model.safetensors"; },
        Reason::kInternal},
+      {"a shard that its directory does not list", [](ExportPlan& p) { p.directories[0].shards.pop_back(); },
+       Reason::kInternal},
+      {"a shard that its directory lists twice",
+       [](ExportPlan& p) { p.directories[0].shards.push_back(p.directories[0].shards[0]); }, Reason::kInternal},
+      {"a shard that another directory lists",
+       [](ExportPlan& p) { p.directories[0].shards[0] = p.directories[1].shards[0]; }, Reason::kInternal},
       {"a text of another directory", [](ExportPlan& p) { p.texts[0].directory = 2; }, Reason::kInternal},
       {"a text twice", [](ExportPlan& p) { p.texts.push_back(p.texts[0]); }, Reason::kInternal},
       {"a sidecar of another directory",
