@@ -126,8 +126,7 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
                                        .memory = &memory_,
                                        .buffers = buffers.get(),
                                        .quantizer = quantizer,
-                                       // Two at least: one that is alone in the end has the processors that others had.
-                                       .threads = std::max(std::min(threads_, 2), threads_ / in_work.count())};
+                                       .threads = std::max(1, threads_ / in_work.count())};
   const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
                                        .cancelled = &control.cancel_flag()};
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,

@@ -88,8 +88,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
                  "For everything that is held on the GPU (default: half of its free memory)")
       ->check(CheckBudget);
   app.add_option("--threads", threads, "Of the engine")->check(CLI::Range(1, kMaximumThreads))->capture_default_str();
-  app.add_option("--slots", slots, "Tasks at once (default: half the threads, at least two)")
-      ->check(CLI::Range(1, kMaximumSlots));
+  app.add_option("--slots", slots, "Tasks at once (default: half the threads)")->check(CLI::Range(1, kMaximumSlots));
   app.add_option("--drain-timeout", drain_seconds, "Seconds for running tasks after SIGTERM")
       ->check(CLI::Range(0, kMaximumDrainSeconds))
       ->capture_default_str();
@@ -117,9 +116,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   }
   options.durability = durability == "disk" ? Durability::kDurable : Durability::kPageCache;
   options.threads = threads;
-  // The digest of a file takes more than half of all work on it and one thread at a time: two files keep two threads
-  // busy.
-  options.slots = slots > 0 ? slots : std::clamp(threads / 2, std::min(threads, 2), kMaximumSlots);
+  options.slots = slots > 0 ? slots : std::clamp(threads / 2, 1, kMaximumSlots);
   options.drain_timeout = std::chrono::seconds(drain_seconds);
   return parsed;
 }

@@ -46,7 +46,6 @@ TEST(WorkerOptions, OnlyTheServerIsRequired) {
 
 TEST(WorkerOptions, SlotsDefaultToHalfTheThreads) {
   EXPECT_EQ(Parse({"--server", "s", "--threads", "8"}).options.slots, 4);
-  EXPECT_EQ(Parse({"--server", "s", "--threads", "2"}).options.slots, 2);
   EXPECT_EQ(Parse({"--server", "s", "--threads", "1"}).options.slots, 1);
   EXPECT_EQ(Parse({"--server", "s", "--threads", "8", "--slots", "3"}).options.slots, 3);
 }
