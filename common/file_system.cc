@@ -1,8 +1,10 @@
 #include "common/file_system.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -130,10 +132,13 @@ class PosixWritableFile final : public WritableFile {
   }
 
   absl::Status Allocate(std::int64_t size) override {
-    if (size == 0 || ::fallocate(descriptor_.get(), 0, 0, size) == 0) {
+    // A file in memory has its pages made by the call, one thread for all of them, instead of by the writes.
+    struct statfs system {};
+    const bool in_memory = ::fstatfs(descriptor_.get(), &system) == 0 && system.f_type == TMPFS_MAGIC;
+    if (size == 0 || (!in_memory && ::fallocate(descriptor_.get(), 0, 0, size) == 0)) {
       return absl::OkStatus();
     }
-    if (errno != EOPNOTSUPP && errno != ENOSYS) {
+    if (!in_memory && errno != EOPNOTSUPP && errno != ENOSYS) {
       return OutputError("fallocate", path_);
     }
     return ::ftruncate(descriptor_.get(), size) == 0 ? absl::OkStatus() : OutputError("ftruncate", path_);

@@ -50,15 +50,13 @@ std::function<void()> HeartbeatOf(TaskControl& control) {
 // Counts something in for as long as it lives.
 class Counted {
  public:
-  explicit Counted(std::atomic<int>& counter) : counter_(counter), count_(++counter) {}
+  explicit Counted(std::atomic<int>& counter) : counter_(counter) { ++counter_; }
   ~Counted() { --counter_; }
   Counted(const Counted&) = delete;
   Counted& operator=(const Counted&) = delete;
-  [[nodiscard]] int count() const { return count_; }
 
  private:
   std::atomic<int>& counter_;
-  const int count_;
 };
 
 }  // namespace
@@ -126,7 +124,11 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
                                        .memory = &memory_,
                                        .buffers = buffers.get(),
                                        .quantizer = quantizer,
-                                       .threads = std::max(1, threads_ / in_work.count())};
+                                       .threads = threads_,
+                                       .share = [this] {
+                                         const int shards = std::max(1, shards_in_work_.load());
+                                         return (threads_ + shards - 1) / shards;
+                                       }};
   const engine::RunControl run_control{.written = [&control](std::int64_t bytes) { control.AddBytes(bytes); },
                                        .cancelled = &control.cancel_flag()};
   SLIPWAY_ASSIGN_OR_RETURN(const engine::ShardResult result,

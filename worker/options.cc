@@ -88,7 +88,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
                  "For everything that is held on the GPU (default: half of its free memory)")
       ->check(CheckBudget);
   app.add_option("--threads", threads, "Of the engine")->check(CLI::Range(1, kMaximumThreads))->capture_default_str();
-  app.add_option("--slots", slots, "Tasks at once (default: half the threads)")->check(CLI::Range(1, kMaximumSlots));
+  app.add_option("--slots", slots, "Tasks at once (default: as many as threads)")->check(CLI::Range(1, kMaximumSlots));
   app.add_option("--drain-timeout", drain_seconds, "Seconds for running tasks after SIGTERM")
       ->check(CLI::Range(0, kMaximumDrainSeconds))
       ->capture_default_str();
@@ -116,7 +116,7 @@ ParsedOptions ParseWorkerOptions(int argc, const char* const* argv) {
   }
   options.durability = durability == "disk" ? Durability::kDurable : Durability::kPageCache;
   options.threads = threads;
-  options.slots = slots > 0 ? slots : std::clamp(threads / 2, 1, kMaximumSlots);
+  options.slots = slots > 0 ? slots : std::clamp(threads, 1, kMaximumSlots);
   options.drain_timeout = std::chrono::seconds(drain_seconds);
   return parsed;
 }

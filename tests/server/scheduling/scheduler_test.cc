@@ -1,7 +1,10 @@
 #include "server/scheduling/scheduler.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -65,6 +68,18 @@ TEST(Scheduler, ShardsOfOneExportGoToSeveralWorkers) {
   EXPECT_EQ(second.export_id, "a");
   EXPECT_NE(second.shard, first.shard);
   EXPECT_GT(second.epoch, first.epoch);
+}
+
+TEST(Scheduler, MuchLargerShardsGoFirstAndLikeOnesInTheirOrder) {
+  Harness harness;
+  harness.Submit("a");
+  TaskReport planned = Harness::Done(OnlyLease(harness.Call("w")));
+  std::get<Planned>(planned.outcome).shard_bytes = {100, 110, 1'000'000, 90, 3};
+  std::vector<std::int32_t> order;
+  for (const LeaseKey& lease : harness.Call("w", {planned}, 5).leases) {
+    order.push_back(lease.shard);
+  }
+  EXPECT_THAT(order, ElementsAre(2, 0, 1, 3, 4));
 }
 
 TEST(Scheduler, PublicationWaitsForTheLastShard) {

@@ -44,8 +44,8 @@ TEST(WorkerOptions, OnlyTheServerIsRequired) {
   EXPECT_EQ(Parse({}).exit, ExitStatus::kUsage);
 }
 
-TEST(WorkerOptions, SlotsDefaultToHalfTheThreads) {
-  EXPECT_EQ(Parse({"--server", "s", "--threads", "8"}).options.slots, 4);
+TEST(WorkerOptions, SlotsDefaultToTheThreads) {
+  EXPECT_EQ(Parse({"--server", "s", "--threads", "8"}).options.slots, 8);
   EXPECT_EQ(Parse({"--server", "s", "--threads", "1"}).options.slots, 1);
   EXPECT_EQ(Parse({"--server", "s", "--threads", "8", "--slots", "3"}).options.slots, 3);
 }

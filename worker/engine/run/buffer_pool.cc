@@ -25,7 +25,8 @@ BufferPool::Buffer::Buffer(Buffer&& other) noexcept
       bytes_(std::move(other.bytes_)),
       pinned_(std::move(other.pinned_)),
       size_(other.size_),
-      granted_(other.granted_) {}
+      granted_(other.granted_),
+      user_(other.user_) {}
 
 BufferPool::Buffer& BufferPool::Buffer::operator=(Buffer&& other) noexcept {
   std::swap(pool_, other.pool_);
@@ -34,6 +35,7 @@ BufferPool::Buffer& BufferPool::Buffer::operator=(Buffer&& other) noexcept {
   std::swap(pinned_, other.pinned_);
   std::swap(size_, other.size_);
   std::swap(granted_, other.granted_);
+  std::swap(user_, other.user_);
   return *this;
 }
 
@@ -49,7 +51,12 @@ BufferPool::Buffer BufferPool::Take(std::int64_t bytes, std::int64_t memory) {
     const auto fits = [&](const Buffer& buffer) {
       return buffer.size_ >= bytes && buffer.granted_ - buffer.size_ >= memory - bytes;
     };
-    if (const auto found = std::find_if(idle_.rbegin(), idle_.rend(), fits); found != idle_.rend()) {
+    const auto is_own = [&, self = std::this_thread::get_id()](const Buffer& buffer) {
+      return buffer.user_ == self && fits(buffer);
+    };
+    auto found = std::find_if(idle_.rbegin(), idle_.rend(), is_own);
+    found = found == idle_.rend() ? std::find_if(idle_.rbegin(), idle_.rend(), fits) : found;
+    if (found != idle_.rend()) {
       Buffer taken = std::move(*found);
       idle_.erase(std::next(found).base());
       taken.pool_ = this;
@@ -92,6 +99,7 @@ void BufferPool::Drop() {
 
 void BufferPool::GiveBack(Buffer& buffer) {
   buffer.pool_ = nullptr;
+  buffer.user_ = std::this_thread::get_id();
   const std::scoped_lock lock(mutex_);
   if (waiting_ == 0) {
     idle_.push_back(std::move(buffer));

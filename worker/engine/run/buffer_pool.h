@@ -1,5 +1,6 @@
-// The buffers that segments are read into. They are used again, the last one first: memory that is new to the process
-// costs a page fault for every page, and what was used last is still in the processor's cache.
+// The buffers that segments are read into. They are used again: memory that is new to the process costs a page fault
+// for every page. Of those that fit, a thread takes the one that it gave back last, which is still in its processor's
+// cache, before one that another thread has in its own.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include "worker/engine/quantize/cuda/pinned_memory.h"
 #include "worker/engine/run/memory_budget.h"
@@ -42,6 +44,7 @@ class BufferPool {
     PinnedMemory pinned_;  // instead
     std::int64_t size_ = 0;
     std::int64_t granted_ = 0;
+    std::thread::id user_;  // who gave it back
   };
 
   // A buffer of at least `bytes`; its holder may use `memory` bytes (at least `bytes`) with it. `memory` must not

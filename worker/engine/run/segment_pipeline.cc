@@ -1,6 +1,7 @@
 #include "worker/engine/run/segment_pipeline.h"
 
 #include <algorithm>
+#include <chrono>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -28,25 +29,29 @@ absl::Status SegmentPipeline::Run() {
     std::vector<std::jthread> helpers;
     for (int i = 1; i < settings_.threads; ++i) {
       try {
-        helpers.emplace_back([this] { Work(); });
+        helpers.emplace_back([this, i] { Work(i); });
       } catch (const std::system_error&) {
         break;  // the system has no more threads: those that run do the work
       }
     }
-    Work();
+    Work(0);
   }
   return status_;
 }
 
-void SegmentPipeline::Work() {
+void SegmentPipeline::Work(int number) {
+  constexpr std::chrono::milliseconds kPatience(20);
   std::unique_lock lock(mutex_);
   while (status_.ok() && !(all_cut_ && slots_.empty())) {
-    if (settings_.cancelled && settings_.cancelled()) {
+    if (number > 0 && settings_.share && number >= settings_.share()) {
+      ended_.wait_for(lock, kPatience);
+    } else if (settings_.cancelled && settings_.cancelled()) {
       Fail(Error(Reason::kCancelled, "cancelled"));
     } else if (!Step(lock)) {
       changed_.wait(lock);
     }
   }
+  ended_.notify_all();
 }
 
 bool SegmentPipeline::Step(std::unique_lock<std::mutex>& lock) {

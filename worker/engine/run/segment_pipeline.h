@@ -31,7 +31,8 @@ class SegmentPipeline {
 
   struct Settings {
     MemoryBudget* memory = nullptr;
-    int threads = 1;
+    int threads = 1;                             // at most
+    std::function<int()> share = {};             // how many of them may work now, asked now and then; null: all
     std::function<bool()> cancelled;             // asked before each step, from any thread
     BufferPool* buffers = nullptr;               // of `memory`, or null: one of its own
     const Quantization* quantization = nullptr;  // where the shard has quantized outputs
@@ -55,7 +56,8 @@ class SegmentPipeline {
     bool busy = false;
   };
 
-  void Work();
+  // `number` counts the threads: those from the share on wait until it has grown.
+  void Work(int number);
   // One step of whatever can be done now. False: nothing can until another thread's step ends.
   bool Step(std::unique_lock<std::mutex>& lock);
   void RunLane(LaneState& lane, std::unique_lock<std::mutex>& lock);
@@ -73,6 +75,7 @@ class SegmentPipeline {
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::condition_variable ended_;  // for threads beyond the share
   // Guarded by mutex_:
   absl::Status status_;
   std::vector<LaneState> lanes_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
@@ -19,8 +20,8 @@
 namespace slipway::engine {
 namespace {
 
-// Of plans that the processor quantizes: what is read is still in its cache when it is measured and coded.
-constexpr std::int64_t kProcessorSegmentBytes = std::int64_t{512} << 10;
+// What is read is still in the processor's cache when it is measured, coded, digested and written.
+constexpr std::int64_t kCachedSegmentBytes = std::int64_t{512} << 10;
 
 // Removes the attempt's file unless it was kept.
 class AttemptFile {
@@ -67,6 +68,14 @@ absl::Status Validate(const ExportPlan& plan, std::int32_t shard, const RunResou
   return absl::OkStatus();
 }
 
+// Boxes of permuted axes have longer rows the larger they are.
+bool HasPermutations(const ExportPlan& plan, const Shard& shard) {
+  const auto tensors =
+      std::span(plan.tensors)
+          .subspan(static_cast<std::size_t>(shard.first_tensor), static_cast<std::size_t>(shard.tensor_count));
+  return std::ranges::any_of(tensors, [](const OutputTensor& tensor) { return !tensor.permutation.IsNone(); });
+}
+
 // Writes the shard's bytes into `file`, all but making them durable.
 absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t index, WritableFile& file,
                                        const RunResources& given, const RunControl& control) {
@@ -74,8 +83,8 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   const std::unique_ptr<Quantizer> own = given.quantizer == nullptr ? MakeCpuQuantizer() : nullptr;
   Quantizer& quantizer = own ? *own : *given.quantizer;
   RunResources resources = given;
-  if (!plan.quantized.empty() && !quantizer.takes_pinned_memory()) {
-    resources.segment_bytes = std::min(resources.segment_bytes, kProcessorSegmentBytes);
+  if (plan.quantized.empty() ? !HasPermutations(plan, shard) : !quantizer.takes_pinned_memory()) {
+    resources.segment_bytes = std::min(resources.segment_bytes, kCachedSegmentBytes);
   }
   SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> tensor_scales,
                            FindTensorScales(plan, index, quantizer, resources, control));
@@ -117,6 +126,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
       plan, shard, cutter, std::move(lanes),
       {.memory = resources.memory,
        .threads = resources.threads,
+       .share = resources.share,
        .cancelled = [&control] { return control.cancelled != nullptr && control.cancelled->load(); },
        .buffers = resources.buffers,
        .quantization = plan.quantized.empty() ? nullptr : &quantization});

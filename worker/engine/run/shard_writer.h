@@ -44,11 +44,12 @@ struct RunControl {
 };
 
 struct RunResources {
-  FileSystem* files = nullptr;     // its durability is a finished shard's
-  MemoryBudget* memory = nullptr;  // shared by everything that runs in the process; at least MinimumMemoryBudget
-  BufferPool* buffers = nullptr;   // of `memory`, shared likewise; null: each shard has its own
-  Quantizer* quantizer = nullptr;  // of what the plan quantizes; null: the best of this processor
-  int threads = 1;                 // at least 1
+  FileSystem* files = nullptr;      // its durability is a finished shard's
+  MemoryBudget* memory = nullptr;   // shared by everything that runs in the process; at least MinimumMemoryBudget
+  BufferPool* buffers = nullptr;    // of `memory`, shared likewise; null: each shard has its own
+  Quantizer* quantizer = nullptr;   // of what the plan quantizes; null: the best of this processor
+  int threads = 1;                  // at least 1
+  std::function<int()> share = {};  // how many of these may work now, others are at work beside; null: all
   std::int64_t segment_bytes = kSegmentBytes;  // less only in tests; never changes what is written
 };
 

@@ -98,6 +98,7 @@ class Finder {
         codes, shard, cutter, {alive},
         {.memory = resources_.memory,
          .threads = resources_.threads,
+         .share = resources_.share,
          .cancelled = [this] { return control_.cancelled != nullptr && control_.cancelled->load(); },
          .buffers = resources_.buffers,
          .quantization = &quantization});

@@ -28,6 +28,26 @@ TEST(BufferPool, ABufferIsUsedAgainForWhatFitsInIt) {
   EXPECT_NE(beside.begin(), first);
 }
 
+TEST(BufferPool, AThreadTakesTheBufferThatItGaveBackBeforeThatOfAnother) {
+  MemoryBudget memory(64 * kMebibyte);
+  BufferPool pool(memory);
+  std::optional<BufferPool::Buffer> buffer(pool.Take(kMebibyte, kMebibyte));
+  std::byte* const own = buffer->begin();
+  std::promise<void> taken;
+  std::promise<void> to_give_back;
+  std::thread other([&] {
+    const BufferPool::Buffer beside = pool.Take(kMebibyte, kMebibyte);
+    EXPECT_NE(beside.begin(), own);
+    taken.set_value();
+    to_give_back.get_future().wait();
+  });
+  taken.get_future().wait();
+  buffer.reset();
+  to_give_back.set_value();
+  other.join();  // the other's is the last that came back
+  EXPECT_EQ(pool.Take(kMebibyte, kMebibyte).begin(), own);
+}
+
 TEST(BufferPool, WhatIsUsedBesideABufferIsInTheBudgetEachTime) {
   MemoryBudget memory(64 * kMebibyte);
   BufferPool pool(memory);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -63,6 +64,22 @@ TEST_F(ShardWriter, TheBytesAreThoseOfThePlanOnAnyNumberOfThreadsAndInSegmentsOf
       std::filesystem::remove_all(staging);
     }
   }
+}
+
+TEST_F(ShardWriter, ThreadsWorkWhileTheyHaveAShareAndTheBytesAreThePlans) {
+  const RandomExport made = Make(6);
+  const std::string staging = Staging(*made.plan);
+  RunResources resources = Resources();
+  resources.threads = 4;
+  resources.segment_bytes = 77;
+  std::atomic<int> asked = 0;
+  resources.share = [&asked] { return asked++ % 5; };  // also none at all: one thread always works
+  for (std::size_t i = 0; i < made.expected.size(); ++i) {
+    const auto result = WriteShard(*made.plan, static_cast<std::int32_t>(i), staging, "a", resources, {});
+    ASSERT_TRUE(result.ok()) << Describe(result.status());
+    ASSERT_EQ(ReadFile(staging + "/" + result->file), made.expected[i]);
+  }
+  EXPECT_GT(asked, 0);
 }
 
 TEST_F(ShardWriter, EachTensorsChecksumIsOfItsOwnBytes) {
