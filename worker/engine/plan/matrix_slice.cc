@@ -9,6 +9,7 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/model/architecture.h"
 
 namespace slipway::engine {
 namespace {
@@ -49,6 +50,31 @@ absl::StatusOr<Shape> MatrixShapeOf(const OutputTensor& tensor) {
     return Unsupported(tensor, "its elements are stored in another order");
   }
   return permutation.view;
+}
+
+bool IsStoredTransposed(const ExportPlan& plan, const OutputTensor& tensor) {
+  const Architecture* const architecture = FindArchitecture(plan.architecture);
+  if (architecture == nullptr || tensor.shape.size() != 2 || !tensor.permutation.IsNone()) {
+    return false;
+  }
+  for (const RuleBlock& block : architecture->blocks) {
+    for (const TensorRule& rule : block.rules) {
+      if (rule.axes == Axes::kTransposed && std::ranges::any_of(rule.targets, [&](const TargetRule& target) {
+            return tensor.name.ends_with(fmt::format(".{}", target.name));
+          })) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+absl::StatusOr<Shape> ShapeForTargets(const ExportPlan& plan, const OutputTensor& tensor) {
+  SLIPWAY_ASSIGN_OR_RETURN(Shape shape, MatrixShapeOf(tensor));
+  if (IsStoredTransposed(plan, tensor)) {
+    std::swap(shape[0], shape[1]);
+  }
+  return shape;
 }
 
 MatrixSize MatrixSizeOf(const Shape& shape) {

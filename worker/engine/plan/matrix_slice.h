@@ -10,9 +10,15 @@
 
 namespace slipway::engine {
 
-// Of a tensor as target/rank_layout.h sees it: a transposed one in the axes that it is stored in.
+// Of a tensor in the axes that the checkpoint has it in.
 // CHECKPOINT_UNSUPPORTED where its axes are moved in another way.
 absl::StatusOr<Shape> MatrixShapeOf(const OutputTensor& tensor);
+
+// Whether a Hugging Face directory stores the matrix transposed, by its family's table (GPT-2's Conv1D).
+bool IsStoredTransposed(const ExportPlan& plan, const OutputTensor& tensor);
+
+// As a target sees it: of one that is stored transposed, in the training framework's axes. Errors as MatrixShapeOf.
+absl::StatusOr<Shape> ShapeForTargets(const ExportPlan& plan, const OutputTensor& tensor);
 
 struct MatrixSize {
   std::int64_t rows = 0;

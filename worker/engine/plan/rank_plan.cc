@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -33,24 +34,40 @@ struct Rectangle {
   auto operator<=>(const Rectangle&) const = default;
 };
 
-// Whether the rectangles, sorted, are bands of rows, each cut along columns, that together are the whole matrix.
-bool Tile(const std::vector<Rectangle>& rectangles, MatrixSize size) {
-  std::int64_t row = 0;
-  for (std::size_t i = 0; i < rectangles.size();) {
-    const Rectangle& band = rectangles[i];
-    std::int64_t column = 0;
-    for (; i < rectangles.size() && rectangles[i].first_row == band.first_row && rectangles[i].rows == band.rows; ++i) {
-      if (rectangles[i].first_column != column) {
-        return false;
-      }
-      column += rectangles[i].columns;
-    }
-    if (band.first_row != row || column != size.columns) {
+// Whether intervals of columns leave none out. Sorts them.
+bool CoverColumns(std::vector<Rectangle>& rectangles, std::int64_t columns) {
+  std::ranges::sort(rectangles, {}, &Rectangle::first_column);
+  std::int64_t covered = 0;
+  for (const Rectangle& rectangle : rectangles) {
+    if (rectangle.first_column > covered) {
       return false;
     }
-    row += band.rows;
+    covered = std::max(covered, rectangle.first_column + rectangle.columns);
   }
-  return row == size.rows;
+  return covered == columns;
+}
+
+// Whether the rectangles, sorted, are together the whole matrix; they may overlap. Between two rows at which one begins
+// or ends, it is for those that span them to have all columns.
+bool Cover(const std::vector<Rectangle>& rectangles, MatrixSize size) {
+  std::set<std::int64_t> rows = {0, size.rows};
+  for (const Rectangle& rectangle : rectangles) {
+    rows.insert({rectangle.first_row, rectangle.first_row + rectangle.rows});
+  }
+  std::vector<Rectangle> spanning;
+  auto next = rectangles.begin();
+  for (const std::int64_t row : rows) {
+    std::erase_if(spanning, [row](const Rectangle& r) { return r.first_row + r.rows <= row; });
+    for (; next != rectangles.end() && next->first_row == row; ++next) {
+      if (next->rows > 0) {
+        spanning.push_back(*next);
+      }
+    }
+    if (row < size.rows && !CoverColumns(spanning, size.columns)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 class Cutter {
@@ -98,6 +115,7 @@ class Cutter {
     }
     SLIPWAY_RETURN_IF_ERROR(CheckSizes(wanted, *elements));
     bool first = true;
+    std::size_t transposed = 0;
     for (const MatrixPart& part : wanted.parts) {
       if (part.tensor.empty()) {
         output.regions.push_back({.tensor = kZeros, .offsets = {0, 0}, .sizes = {part.rows, part.columns}});
@@ -106,11 +124,16 @@ class Cutter {
       SLIPWAY_ASSIGN_OR_RETURN(const OutputTensor* const source, Source(wanted, part));
       SLIPWAY_RETURN_IF_ERROR(Take(*source, wanted, first, output));
       first = false;
-      SLIPWAY_RETURN_IF_ERROR(AppendSlice(*source, part, output.regions));
+      const bool is_transposed = IsStoredTransposed(plan_, *source);
+      transposed += is_transposed ? 1 : 0;
+      SLIPWAY_RETURN_IF_ERROR(AppendSlice(*source, is_transposed ? Transposed(part) : part, output.regions));
       used_[source].push_back({part.first_row, part.rows, part.first_column, part.columns});
     }
     if (first) {
       return Error(Reason::kInternal, "the target makes it of nothing", {.tensor = wanted.name});
+    }
+    if (transposed > 0) {
+      SLIPWAY_RETURN_IF_ERROR(Transpose(wanted, transposed, output));
     }
     const auto bytes = CheckedMultiply(*elements, InfoOf(output.dtype).bytes);
     if (!bytes) {
@@ -129,6 +152,26 @@ class Cutter {
     output.quantized = QuantizedPart{.weight = -1, .role = StoredRole::kCodes, .constant = *wanted.constant};
     output.bytes = InfoOf(DType::kF32).bytes;
     return output;
+  }
+
+  static MatrixPart Transposed(const MatrixPart& part) {
+    return {part.tensor, part.first_column, part.columns, part.first_row, part.rows};
+  }
+
+  // Of parts that are all stored transposed and equally high: each is a matrix to be transposed.
+  static absl::Status Transpose(const RankTensor& wanted, std::size_t transposed, OutputTensor& output) {
+    const MatrixPart& first = wanted.parts.front();
+    const auto is_alike = [&first](const MatrixPart& part) { return part.rows == first.rows; };
+    if (transposed != wanted.parts.size() || output.regions.size() != wanted.parts.size() || output.shape.size() != 2 ||
+        !std::ranges::all_of(wanted.parts, is_alike)) {
+      return Error(Reason::kCheckpointUnsupported,
+                   fmt::format("is stored transposed, so it cannot be joined to {}: export from a Megatron checkpoint",
+                               wanted.name),
+                   {.tensor = first.tensor});
+    }
+    output.permutation = {.view = {static_cast<std::int64_t>(transposed), first.columns, first.rows},
+                          .order = {0, 2, 1}};
+    return absl::OkStatus();
   }
 
   static absl::Status CheckSizes(const RankTensor& wanted, std::int64_t elements) {
@@ -211,10 +254,9 @@ class Cutter {
       std::ranges::sort(rectangles);
       const auto twice = std::ranges::unique(rectangles);
       rectangles.erase(twice.begin(), twice.end());
-      SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, MatrixShapeOf(tensor));
-      if (!Tile(rectangles, MatrixSizeOf(shape))) {
-        return Error(Reason::kTensorMissing, "the ranks do not have all of it, or overlap in it",
-                     {.tensor = tensor.name});
+      SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, ShapeForTargets(plan_, tensor));
+      if (!Cover(rectangles, MatrixSizeOf(shape))) {
+        return Error(Reason::kTensorMissing, "the ranks do not have all of it", {.tensor = tensor.name});
       }
     }
     return absl::OkStatus();
@@ -249,7 +291,7 @@ absl::StatusOr<HuggingFaceModel> HuggingFaceModelOf(const ExportPlan& plan) {
     return Error(Reason::kInternal, "the plan has no config.json");
   }
   for (const OutputTensor& tensor : plan.tensors) {
-    const absl::StatusOr<Shape> shape = MatrixShapeOf(tensor);
+    const absl::StatusOr<Shape> shape = ShapeForTargets(plan, tensor);
     // What cannot be cut is refused where a target asks for it.
     model.tensors.emplace(tensor.name,
                           HuggingFaceTensor{.shape = shape.ok() ? *shape : tensor.shape, .dtype = tensor.dtype});

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <array>
 
+#include "worker/engine/target/tensorrt_llm/layout.h"
+
 namespace slipway::engine {
 namespace {
 
-constexpr std::array<RankTarget, 0> kRankTargets = {};
+constexpr auto kRankTargets = std::to_array<RankTarget>({
+    {"tensorrt-llm", TensorRtLlmLayout},
+});
 
 }  // namespace
 
