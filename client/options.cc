@@ -11,6 +11,7 @@
 
 #include "common/byte_size.h"
 #include "common/error.h"
+#include "common/parallel_size.h"
 #include "common/recipe_text.h"
 #include "common/vocabulary.h"
 #include "worker/engine/device/device.h"
@@ -25,20 +26,15 @@ struct LaterOption {
   std::string_view name;
   ValueKind kind;
   std::string_view placeholder;
-  std::string_view neutral;  // the value that asks for nothing; refused only if it differs
   std::string_view help;
 };
 
 constexpr std::array kLaterOptions = std::to_array<LaterOption>({
-    {"--calibration", ValueKind::kText, "PATH", "", "Tokens: a .bin/.idx prefix, .npy or .jsonl"},
-    {"--calibration-samples", ValueKind::kCount, "N", "", "Number of calibration samples"},
-    {"--calibration-length", ValueKind::kCount, "N", "", "Tokens of a calibration sample"},
-    {"--effective-bits", ValueKind::kNumber, "X", "", "Mean bits a weight of a mixed-precision search"},
-    {"--propagate-quantized", ValueKind::kFlag, "", "", "Calibrate on the quantized outputs of earlier layers"},
-    {"--tensor-parallel", ValueKind::kCount, "N", "1", "Tensor parallelism of the target"},
-    {"--pipeline-parallel", ValueKind::kCount, "N", "1", "Pipeline parallelism of the target"},
-    {"--expert-parallel", ValueKind::kCount, "N", "1", "Expert parallelism of the target"},
-    {"--tensorrt-llm-version", ValueKind::kText, "V", "", "Version that the tensorrt-llm target is for"},
+    {"--calibration", ValueKind::kText, "PATH", "Tokens: a .bin/.idx prefix, .npy or .jsonl"},
+    {"--calibration-samples", ValueKind::kCount, "N", "Number of calibration samples"},
+    {"--calibration-length", ValueKind::kCount, "N", "Tokens of a calibration sample"},
+    {"--effective-bits", ValueKind::kNumber, "X", "Mean bits a weight of a mixed-precision search"},
+    {"--propagate-quantized", ValueKind::kFlag, "", "Calibrate on the quantized outputs of earlier layers"},
 });
 
 const CLI::Validator& ByteSize() {
@@ -61,12 +57,7 @@ void AddLaterOption(CLI::App& command, const LaterOption& later, std::vector<std
     return;
   }
   CLI::Option* option = command.add_option_function<std::string>(
-      name,
-      [&given, name, neutral = later.neutral](const std::string& value) {
-        if (value != neutral) {
-          given.push_back(fmt::format("{} {}", name, value));
-        }
-      },
+      name, [&given, name](const std::string& value) { given.push_back(fmt::format("{} {}", name, value)); },
       std::string(later.help));
   option->type_name(std::string(later.placeholder))->group("Not in this version yet");
   if (later.kind == ValueKind::kCount) {
@@ -111,6 +102,23 @@ void AddQuantizationOptions(CLI::App& command, ExportFlags& flags) {
   add_word("--scale-search", flags.scale_search, ScaleSearches(),
            "How scales of weights are chosen (default: the recipe's, else amax)");
   command.add_option("--ranges", flags.ranges, "Supplied activation ranges")->type_name("FILE.safetensors");
+}
+
+// Of the targets whose files belong to ranks of a server.
+void AddRankOptions(CLI::App& command, ExportFlags& flags) {
+  const auto add_size = [&command](const char* name, std::int32_t& value, const char* help) {
+    command.add_option(name, value, help)->type_name("N")->check(CLI::Range(1, int{kMaximumParallelSize}));
+  };
+  add_size("--tensor-parallel", flags.tensor_parallel,
+           "Processes that share each layer (tensorrt-llm, *-sharded; default: 1)");
+  add_size("--pipeline-parallel", flags.pipeline_parallel,
+           "Processes that have consecutive layers each (tensorrt-llm, vllm-sharded; default: 1)");
+  add_size("--expert-parallel", flags.expert_parallel,
+           "Processes that have some of the experts each (tensorrt-llm; default: 1)");
+  command
+      .add_option("--tensorrt-llm-version", flags.tensorrt_llm_version,
+                  "Version that target tensorrt-llm is for (default: the newest that is known)")
+      ->type_name("V");
 }
 
 absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
@@ -165,6 +173,7 @@ void AddExportOptions(CLI::App& command, ExportFlags& flags) {
       ->take_all()
       ->allow_extra_args(false)
       ->check(CLI::IsMember(NamesOf(Targets())));
+  AddRankOptions(command, flags);
   AddQuantizationOptions(command, flags);
   command
       .add_option("--hf-config", flags.hf_config, "Take config.json, tokenizer and generation config along from here")
@@ -255,6 +264,10 @@ absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local
   spec.set_kv_cache(flags.kv_cache);
   spec.set_config_form(flags.config_form);
   spec.set_scale_search(flags.scale_search);
+  spec.set_tensor_parallel(flags.tensor_parallel);
+  spec.set_pipeline_parallel(flags.pipeline_parallel);
+  spec.set_expert_parallel(flags.expert_parallel);
+  spec.set_tensorrt_llm_version(flags.tensorrt_llm_version);
   spec.set_architecture(flags.architecture);
   if (flags.iteration) {
     spec.set_iteration(*flags.iteration);
@@ -282,6 +295,10 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const ExportFlags& flags) 
   options.config_form = flags.config_form;
   options.scale_search = flags.scale_search;
   SLIPWAY_ASSIGN_OR_RETURN(options.ranges, AbsolutePath(flags.ranges));
+  options.tensor_parallel = flags.tensor_parallel;
+  options.pipeline_parallel = flags.pipeline_parallel;
+  options.expert_parallel = flags.expert_parallel;
+  options.tensorrt_llm_version = flags.tensorrt_llm_version;
   options.architecture = flags.architecture;
   options.iteration = flags.iteration;
   if (!flags.dtype.empty()) {

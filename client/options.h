@@ -35,6 +35,10 @@ struct ExportFlags {
   std::string config_form;
   std::string scale_search;
   std::string ranges;
+  std::int32_t tensor_parallel = 1;
+  std::int32_t pipeline_parallel = 1;
+  std::int32_t expert_parallel = 1;
+  std::string tensorrt_llm_version;
   std::string hf_config;
   std::string architecture;
   std::optional<std::int64_t> iteration;

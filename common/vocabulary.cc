@@ -20,8 +20,10 @@ constexpr std::array kTargets = std::to_array<Word>({
     {"huggingface", "safetensors, index, config.json, tokenizer", kNothing, "transformers, vLLM, SGLang, TensorRT-LLM",
      true},
     {"tensorrt-llm", "TensorRT-LLM checkpoint, one file a rank", "--tensor-parallel", "TensorRT-LLM"},
-    {"vllm-sharded", "vLLM sharded state, one file a rank", "--tensor-parallel", "vLLM"},
-    {"sglang-sharded", "SGLang sharded state, one file a rank", "--tensor-parallel", "SGLang"},
+    {"vllm-sharded", "sharded state of vLLM, files a rank; six families, unquantized", "--tensor-parallel", "vLLM 0.32",
+     true},
+    {"sglang-sharded", "sharded state of SGLang, files a rank; six families, unquantized", "--tensor-parallel",
+     "SGLang 0.5", true},
 });
 
 // The worker's tables of formats say the same; a test holds the two together.
@@ -75,6 +77,10 @@ std::span<const Word> KvCaches() { return kKvCaches; }
 std::span<const Word> ConfigForms() { return kConfigForms; }
 
 std::span<const Word> ScaleSearches() { return kScaleSearches; }
+
+bool HasRanks(std::string_view target) {
+  return target == "tensorrt-llm" || target == "vllm-sharded" || target == "sglang-sharded";
+}
 
 std::vector<std::string> NamesOf(std::span<const Word> words) {
   std::vector<std::string> names;

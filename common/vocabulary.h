@@ -26,6 +26,9 @@ std::span<const Word> KvCaches();       // what engines keep keys and values in:
 std::span<const Word> ConfigForms();    // how config.json describes the quantization: --config-form
 std::span<const Word> ScaleSearches();  // how scales of weights are chosen: --scale-search
 
+// Whether that target's files belong to ranks of a server: it is written for given numbers of processes.
+bool HasRanks(std::string_view target);
+
 std::vector<std::string> NamesOf(std::span<const Word> words);
 
 // INVALID_ARGUMENT where no word has that name, OPTION_UNSUPPORTED where this version cannot do it yet; both name

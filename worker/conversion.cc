@@ -103,6 +103,11 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   options.config_form = spec.config_form();
   options.scale_search = spec.scale_search();
   options.ranges = spec.ranges();
+  const auto size = [](std::int32_t given) { return given == 0 ? 1 : given; };
+  options.tensor_parallel = size(spec.tensor_parallel());
+  options.pipeline_parallel = size(spec.pipeline_parallel());
+  options.expert_parallel = size(spec.expert_parallel());
+  options.tensorrt_llm_version = spec.tensorrt_llm_version();
   return options;
 }
 

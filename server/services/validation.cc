@@ -11,6 +11,7 @@
 
 #include "common/digest.h"
 #include "common/error.h"
+#include "common/parallel_size.h"
 #include "common/recipe_text.h"
 #include "common/vocabulary.h"
 
@@ -79,6 +80,22 @@ void CheckQuantization(Violations& violations, const v1::ExportSpec& spec) {
   }
 }
 
+void CheckRanks(Violations& violations, const v1::ExportSpec& spec) {
+  std::vector<std::string> targets(spec.targets().begin(), spec.targets().end());
+  if (targets.empty()) {
+    targets.emplace_back("huggingface");
+  }
+  const auto check_size = [&](const char* field, std::int32_t size) {
+    if (size != 0) {
+      violations.Add(CheckParallelSize(field, size, targets));
+    }
+  };
+  check_size("spec.tensor_parallel", spec.tensor_parallel());
+  check_size("spec.pipeline_parallel", spec.pipeline_parallel());
+  check_size("spec.expert_parallel", spec.expert_parallel());
+  violations.Add(CheckTensorRtLlmVersion("spec.tensorrt_llm_version", spec.tensorrt_llm_version(), targets));
+}
+
 void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
   for (const std::string& target : spec.targets()) {
     violations.Add(CheckWord(Targets(), "spec.targets", target));
@@ -86,6 +103,7 @@ void CheckOptions(Violations& violations, const v1::ExportSpec& spec) {
   const std::set<std::string> distinct(spec.targets().begin(), spec.targets().end());
   violations.Require(static_cast<int>(distinct.size()) == spec.targets_size(), Reason::kInvalidArgument,
                      "spec.targets has repetitions.");
+  CheckRanks(violations, spec);
   CheckQuantization(violations, spec);
   violations.Require(IsOneOf(spec.dtype(), kDtypes), Reason::kInvalidArgument,
                      "spec.dtype must be bf16, fp16, fp32 or empty.");

@@ -129,6 +129,10 @@ TEST(CommandLine, MissingAndMalformedValuesAreWrongUsage) {
            {"export", "c", "o", "--digest", "md5"},
            {"export", "c", "o", "--iteration", "-1"},
            {"export", "c", "o", "--calibration-samples", "x"},
+           {"export", "c", "o", "--target", "vllm"},
+           {"export", "c", "o", "--tensor-parallel", "0"},
+           {"export", "c", "o", "--pipeline-parallel", "1025"},
+           {"export", "c", "o", "--expert-parallel", "two"},
            {"submit", "c"},
            {"verify", "a", "--tokens", "f"},
            {"completions", "tcsh"},
@@ -208,8 +212,9 @@ TEST(Completions, CoverEveryCommandAndOption) {
   const auto app = MakeApplication(line);
   for (const std::string shell : {"bash", "zsh", "fish"}) {
     const std::string script = RenderCompletions(*app, shell);
-    for (const std::string word : {"export", "submit", "download", "inspect", "memory-budget", "architecture", "recipe",
-                                   "kv-cache", "config-form", "scale-search", "ranges"}) {
+    for (const std::string word :
+         {"export", "submit", "download", "inspect", "memory-budget", "architecture", "recipe", "kv-cache",
+          "config-form", "scale-search", "ranges", "tensor-parallel", "tensorrt-llm-version"}) {
       EXPECT_THAT(script, HasSubstr(word)) << shell;
     }
   }

@@ -102,6 +102,27 @@ TEST(ExportOptionsOfTheCommandLine, QuantizationReachesTheServiceAndTheEngine) {
   EXPECT_EQ(options->ranges, "/r.safetensors");
 }
 
+TEST(ExportOptionsOfTheCommandLine, TargetsAndTheirRanksReachTheServiceAndTheEngine) {
+  const ExportFlags flags = Parse(
+      "/c --target tensorrt-llm --target vllm-sharded --tensor-parallel 4 --pipeline-parallel 2 "
+      "--expert-parallel 1024 --tensorrt-llm-version 1.0");
+  const auto spec = ToExportSpec(flags, /*local=*/false);
+  ASSERT_TRUE(spec.ok());
+  EXPECT_THAT(spec->targets(), testing::ElementsAre("tensorrt-llm", "vllm-sharded"));
+  EXPECT_EQ(spec->tensor_parallel(), 4);
+  EXPECT_EQ(spec->pipeline_parallel(), 2);
+  EXPECT_EQ(spec->expert_parallel(), 1024);
+  EXPECT_EQ(spec->tensorrt_llm_version(), "1.0");
+  const auto options = ToExportOptions(flags);
+  ASSERT_TRUE(options.ok());
+  EXPECT_THAT(options->targets, testing::ElementsAre("tensorrt-llm", "vllm-sharded"));
+  EXPECT_EQ(options->tensor_parallel, 4);
+  EXPECT_EQ(options->pipeline_parallel, 2);
+  EXPECT_EQ(options->expert_parallel, 1024);
+  EXPECT_EQ(options->tensorrt_llm_version, "1.0");
+  EXPECT_EQ(MessageToJson(*spec)["tensor_parallel"], 4);
+}
+
 TEST(ExportOptionsOfTheCommandLine, WhatIsNotGivenIsLeftToTheRecipe) {
   const auto spec = ToExportSpec(Parse("/c"), /*local=*/false);
   ASSERT_TRUE(spec.ok());

@@ -158,6 +158,31 @@ TEST_F(ExportServiceTest, QuantizationOptionsOfNonsenseAreRefusedByTheirField) {
   }
 }
 
+TEST_F(ExportServiceTest, RanksThatNoTargetHasAreRefusedByTheirField) {
+  struct Case {
+    const char* field;
+    std::function<void(v1::ExportSpec&)> change;
+  };
+  for (const Case& refused : std::vector<Case>{
+           {"spec.tensor_parallel", [](v1::ExportSpec& spec) { spec.set_tensor_parallel(2); }},
+           {"spec.pipeline_parallel", [](v1::ExportSpec& spec) { spec.set_pipeline_parallel(2); }},
+           {"spec.expert_parallel", [](v1::ExportSpec& spec) { spec.set_expert_parallel(2); }},
+           {"spec.tensor_parallel", [](v1::ExportSpec& spec) { spec.set_tensor_parallel(-1); }},
+           {"spec.tensor_parallel", [](v1::ExportSpec& spec) { spec.set_tensor_parallel(1025); }},
+           {"spec.tensorrt_llm_version", [](v1::ExportSpec& spec) { spec.set_tensorrt_llm_version("1.0"); }},
+           {"spec.tensorrt_llm_version", [](v1::ExportSpec& spec) { spec.set_tensorrt_llm_version("one"); }},
+       }) {
+    v1::CreateExportRequest request = Request();
+    refused.change(*request.mutable_spec());
+    const absl::Status status = CreateStatus(request);
+    EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << refused.field;
+    EXPECT_TRUE(std::string(status.message()).starts_with(refused.field)) << status;
+  }
+  v1::CreateExportRequest request = Request();
+  request.mutable_spec()->set_tensor_parallel(1);
+  EXPECT_TRUE(CreateStatus(request).ok()) << "one rank asks for nothing";
+}
+
 TEST_F(ExportServiceTest, ARecipeReachesEveryTaskAlsoAfterARestartAndListsLeaveItOut) {
   v1::CreateExportRequest request = Request();
   request.mutable_spec()->set_recipe("rules: [{modules: ['*'], format: fp8}]\n" + std::string(1000000, '#'));

@@ -26,6 +26,9 @@ TEST(ToExportOptions, WhatIsNotSaidGetsTheContractsDefaults) {
   EXPECT_FALSE(options.iteration);
   EXPECT_FALSE(options.dtype);
   EXPECT_FALSE(options.allow_custom_code);
+  EXPECT_EQ(options.tensor_parallel, 1);
+  EXPECT_EQ(options.pipeline_parallel, 1);
+  EXPECT_EQ(options.expert_parallel, 1);
 }
 
 TEST(ToExportOptions, EveryFieldReachesTheEngine) {
@@ -46,6 +49,10 @@ TEST(ToExportOptions, EveryFieldReachesTheEngine) {
   spec.set_config_form("modelopt");
   spec.set_scale_search("mse");
   spec.set_ranges("/ranges.safetensors");
+  spec.set_tensor_parallel(4);
+  spec.set_pipeline_parallel(3);
+  spec.set_expert_parallel(2);
+  spec.set_tensorrt_llm_version("1.0");
   const engine::ExportOptions options = ToExportOptions(spec).value();
   EXPECT_EQ(options.hf_config, "/hf");
   EXPECT_EQ(options.architecture, "MistralForCausalLM");
@@ -61,6 +68,10 @@ TEST(ToExportOptions, EveryFieldReachesTheEngine) {
   EXPECT_EQ(options.config_form, "modelopt");
   EXPECT_EQ(options.scale_search, "mse");
   EXPECT_EQ(options.ranges, "/ranges.safetensors");
+  EXPECT_EQ(options.tensor_parallel, 4);
+  EXPECT_EQ(options.pipeline_parallel, 3);
+  EXPECT_EQ(options.expert_parallel, 2);
+  EXPECT_EQ(options.tensorrt_llm_version, "1.0");
 }
 
 TEST(ToExportOptions, WhatCannotBeDoneIsRefusedByTheNameOfItsField) {

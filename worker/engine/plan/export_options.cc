@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/parallel_size.h"
 #include "common/recipe_text.h"
 #include "common/vocabulary.h"
 
@@ -36,6 +37,22 @@ absl::Status CheckQuantization(const ExportOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRanks(const ExportOptions& options) {
+  SLIPWAY_RETURN_IF_ERROR(CheckParallelSize("--tensor-parallel", options.tensor_parallel, options.targets));
+  SLIPWAY_RETURN_IF_ERROR(CheckParallelSize("--pipeline-parallel", options.pipeline_parallel, options.targets));
+  SLIPWAY_RETURN_IF_ERROR(CheckParallelSize("--expert-parallel", options.expert_parallel, options.targets));
+  SLIPWAY_RETURN_IF_ERROR(
+      CheckTensorRtLlmVersion("--tensorrt-llm-version", options.tensorrt_llm_version, options.targets));
+  const auto with_ranks = std::ranges::find_if(options.targets, [](const auto& target) { return HasRanks(target); });
+  if (options.adapter_only && with_ranks != options.targets.end()) {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("--adapter-only does not go with --target {}, which holds whole models: leave it out to "
+                             "merge the adapter",
+                             *with_ranks));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckOptions(const ExportOptions& options) {
@@ -53,6 +70,10 @@ absl::Status CheckOptions(const ExportOptions& options) {
       return Error(Reason::kInvalidArgument, fmt::format("--target {} is given twice", target));
     }
   }
+  if (options.targets.size() > 1) {
+    return Error(Reason::kOptionUnsupported, "this version writes one target at a time: export once for each --target");
+  }
+  SLIPWAY_RETURN_IF_ERROR(CheckRanks(options));
   SLIPWAY_RETURN_IF_ERROR(CheckQuantization(options));
   if (options.dtype && *options.dtype != DType::kBF16 && *options.dtype != DType::kF16 &&
       *options.dtype != DType::kF32) {

@@ -22,6 +22,10 @@ nlohmann::ordered_json OptionsToJson(const ExportOptions& options) {
   json["config_form"] = options.config_form;
   json["scale_search"] = options.scale_search;
   json["ranges"] = options.ranges;
+  json["tensor_parallel"] = options.tensor_parallel;
+  json["pipeline_parallel"] = options.pipeline_parallel;
+  json["expert_parallel"] = options.expert_parallel;
+  json["tensorrt_llm_version"] = options.tensorrt_llm_version;
   return json;
 }
 
@@ -49,6 +53,11 @@ ExportOptions OptionsFromJson(const nlohmann::json& json) {
   options.config_form = json.at("config_form");
   options.scale_search = json.at("scale_search");
   options.ranges = json.at("ranges");
+  // Artifacts from before there were targets with ranks have none of these.
+  options.tensor_parallel = json.value("tensor_parallel", std::int64_t{1});
+  options.pipeline_parallel = json.value("pipeline_parallel", std::int64_t{1});
+  options.expert_parallel = json.value("expert_parallel", std::int64_t{1});
+  options.tensorrt_llm_version = json.value("tensorrt_llm_version", std::string());
   return options;
 }
 

@@ -2,7 +2,8 @@
 //
 // {"targets", "quantization", "hf_config", "architecture", "iteration" (where one was given), "dtype" (the same),
 // "max_shard_bytes", "allow_custom_code", "adapter", "adapter_only", "recipe" (its text), "kv_cache", "config_form",
-// "scale_search", "ranges"}: all but the checkpoint and the digest, which the manifest has elsewhere.
+// "scale_search", "ranges", "tensor_parallel", "pipeline_parallel", "expert_parallel", "tensorrt_llm_version"}: all but
+// the checkpoint and the digest, which the manifest has elsewhere.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -149,7 +149,7 @@ class Cutter {
     }
     output.dtype = DType::kF32;
     output.transform = {.add_one = false, .from = DType::kF32, .to = DType::kF32};
-    output.quantized = QuantizedPart{.weight = -1, .role = StoredRole::kCodes, .constant = *wanted.constant};
+    output.quantized = QuantizedPart{.weight = -1, .role = StoredRole::kTensorScale, .constant = *wanted.constant};
     output.bytes = InfoOf(DType::kF32).bytes;
     return output;
   }

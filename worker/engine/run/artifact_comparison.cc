@@ -61,7 +61,7 @@ class Comparison {
         continue;
       }
       const auto index = static_cast<std::size_t>(tensor.quantized->weight);
-      const ManifestTensor& found = artifact_.Find(tensor.name);
+      const ManifestTensor& found = *artifact_.Find(plan_, tensor);
       if (tensor.quantized->role == StoredRole::kCodes) {
         stored_[index].codes = &found;
         report_.weights[index].name = tensor.name;
@@ -106,7 +106,8 @@ class Comparison {
   }
 
   // A plan of one file without a header: what is compared with the source's values, and what is made without scales.
-  [[nodiscard]] ExportPlan Expected() const {
+  // found_ is filled beside it.
+  [[nodiscard]] ExportPlan Expected() {
     ExportPlan expected;
     expected.options = plan_.options;
     expected.checkpoint = plan_.checkpoint;
@@ -118,6 +119,7 @@ class Comparison {
            tensor.quantized->role == StoredRole::kFloat8Scale)) {
         continue;  // what their errors are tells of them
       }
+      found_.push_back(artifact_.Find(plan_, tensor));
       OutputTensor& copy = expected.tensors.emplace_back(tensor);
       copy.shard = 0;
       copy.file_offset = shard.bytes;
@@ -150,7 +152,7 @@ class Comparison {
       if (IsCodes(tensor)) {
         continue;
       }
-      const ManifestTensor& stored = artifact_.Find(tensor.name);
+      const ManifestTensor& stored = *found_[i];
       if (first_different_[i] < 0) {
         ++report_.equal;
       } else {
@@ -177,7 +179,7 @@ class Comparison {
       if (IsCodes(tensor)) {
         continue;
       }
-      const ManifestTensor& found = artifact_.Find(tensor.name);
+      const ManifestTensor& found = *found_[static_cast<std::size_t>(part.tensor)];
       for (std::size_t piece = loaded.first_pieces()[i]; piece < loaded.first_pieces()[i + 1]; ++piece) {
         const iovec& bytes = loaded.pieces()[piece];
         stored.resize(bytes.iov_len);
@@ -242,7 +244,8 @@ class Comparison {
   const ComparisonResources& resources_;
   const std::function<void(std::int64_t)>& progress_;
   std::vector<StoredWeight> stored_;           // as plan_.quantized
-  std::vector<std::int64_t> first_different_;  // of each tensor, the byte; -1: none
+  std::vector<const ManifestTensor*> found_;   // of each tensor of Expected()
+  std::vector<std::int64_t> first_different_;  // likewise, the byte; -1: none
   std::mutex mutex_;
   ComparisonReport report_;  // `found` guarded by mutex_ while the pipeline runs
 };

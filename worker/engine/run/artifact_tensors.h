@@ -1,4 +1,4 @@
-// The tensors of a published artifact, by name.
+// The tensors of a published artifact, by name, and those of ranks by their files too.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,15 +31,15 @@ class ArtifactTensors {
   // others.
   [[nodiscard]] absl::Status CheckAre(const ExportPlan& plan) const;
 
-  // Of a name that the artifact has.
-  [[nodiscard]] const ManifestTensor& Find(const std::string& name) const { return *by_name_.at(name); }
+  // What the artifact has for that tensor of the plan, or null: of a rank what its file has, else of any file.
+  [[nodiscard]] const ManifestTensor* Find(const ExportPlan& plan, const OutputTensor& tensor) const;
   // Bytes from `first` on of a tensor, inside of it.
   [[nodiscard]] absl::Status Read(const ManifestTensor& tensor, std::int64_t first, std::span<std::byte> bytes) const;
 
  private:
   std::unique_ptr<const SourceDirectory> directory_;
   std::unique_ptr<const Manifest> manifest_;
-  std::map<std::string, const ManifestTensor*> by_name_;
+  std::map<std::pair<std::string_view, std::string_view>, const ManifestTensor*> by_name_and_file_;
   std::map<std::string, std::unique_ptr<SourceFile>> files_;
 };
 

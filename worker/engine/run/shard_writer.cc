@@ -129,7 +129,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
        .share = resources.share,
        .cancelled = [&control] { return control.cancelled != nullptr && control.cancelled->load(); },
        .buffers = resources.buffers,
-       .quantization = plan.quantized.empty() ? nullptr : &quantization});
+       .quantization = &quantization});
   const absl::Status status = pipeline.Run();
   // A file that changed explains whatever else went wrong with it.
   const bool ask_files = status.ok() || ReasonOf(status) != Reason::kCancelled;

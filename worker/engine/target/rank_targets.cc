@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "worker/engine/target/sharded_state/sharded_state.h"
 #include "worker/engine/target/tensorrt_llm/layout.h"
 
 namespace slipway::engine {
@@ -10,6 +11,8 @@ namespace {
 
 constexpr auto kRankTargets = std::to_array<RankTarget>({
     {"tensorrt-llm", TensorRtLlmLayout},
+    {"vllm-sharded", VllmShardedLayout},
+    {"sglang-sharded", SglangShardedLayout},
 });
 
 }  // namespace

@@ -208,7 +208,8 @@ class Verification {
     }
     std::set<std::pair<std::string_view, std::string_view>> names;
     for (const ManifestTensor& tensor : manifest_.tensors) {
-      if (!names.emplace(HasRanks() ? tensor.file : "", tensor.name).second) {
+      const std::string_view file = HasRanks() ? std::string_view(tensor.file) : "";
+      if (!names.emplace(file, tensor.name).second) {
         return Corrupt("the manifest names the tensor twice", {.tensor = tensor.name, .file = tensor.file});
       }
       tensors_of_[tensor.file].push_back(&tensor);

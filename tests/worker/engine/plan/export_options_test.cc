@@ -53,6 +53,25 @@ TEST(ExportOptions, ARecipeDoesNotGoWithAFormatThatItWouldOverrule) {
   EXPECT_EQ(ReasonOf(CheckOptions(options)), Reason::kInvalidArgument);
 }
 
+TEST(ExportOptions, SizesThatNoTargetHasRanksForAreRefusedByTheNameOfTheOption) {
+  struct Case {
+    std::string option;
+    ExportOptions options;
+  };
+  for (const auto& [option, options] : {
+           Case{"--tensor-parallel", test::OptionsWith<&ExportOptions::tensor_parallel>(2)},
+           Case{"--tensor-parallel", test::OptionsWith<&ExportOptions::tensor_parallel>(0)},
+           Case{"--tensor-parallel", test::OptionsWith<&ExportOptions::tensor_parallel>(1025)},
+           Case{"--pipeline-parallel", test::OptionsWith<&ExportOptions::pipeline_parallel>(2)},
+           Case{"--expert-parallel", test::OptionsWith<&ExportOptions::expert_parallel>(2)},
+           Case{"--tensorrt-llm-version", test::OptionsWith<&ExportOptions::tensorrt_llm_version>("1.0")},
+       }) {
+    const absl::Status status = CheckOptions(options);
+    EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << Describe(status);
+    EXPECT_TRUE(std::string(status.message()).starts_with(option + ": ")) << Describe(status);
+  }
+}
+
 TEST(ExportOptions, AnAdapterAloneIsNotQuantizedAndSaysSo) {
   ExportOptions options = test::OptionsWith<&ExportOptions::recipe>("rules: []");
   options.adapter = "adapter";

@@ -127,7 +127,7 @@ TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
 }
 
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
-  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"vllm-sharded"}),
+  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"tensorrt-llm"}),
                                        test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "tensorrt-llm"}),
                                        test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
                                        test::OptionsWith<&ExportOptions::quantization>("int4-gptq")}) {
