@@ -12,6 +12,7 @@
 #include "common/checked_math.h"
 #include "common/count_of.h"
 #include "common/error.h"
+#include "common/parallel_size.h"
 #include "worker/engine/checkpoint/adapter.h"
 #include "worker/engine/plan/adapter.h"
 #include "worker/engine/plan/adapter_builder.h"
@@ -178,16 +179,15 @@ absl::Status Finish(ExportPlan& plan) {
   return absl::OkStatus();
 }
 
-// What an export of this target alone is asked for: what is said of ranks is for the targets that have such.
+// What an export of this target alone is asked for, without what only others of the targets take.
 ExportOptions OptionsOfTarget(const ExportOptions& options, const std::string& target) {
   ExportOptions alone = options;
   alone.targets = {target};
-  if (FindRankTarget(target) == nullptr) {
-    const ExportOptions none;
-    alone.tensor_parallel = none.tensor_parallel;
-    alone.pipeline_parallel = none.pipeline_parallel;
-    alone.expert_parallel = none.expert_parallel;
-    alone.tensorrt_llm_version = none.tensorrt_llm_version;
+  for (std::int64_t* const size : {&alone.tensor_parallel, &alone.pipeline_parallel, &alone.expert_parallel}) {
+    *size = CheckParallelSize("", *size, alone.targets).ok() ? *size : 1;
+  }
+  if (!CheckTensorRtLlmVersion("", alone.tensorrt_llm_version, alone.targets).ok()) {
+    alone.tensorrt_llm_version.clear();
   }
   return alone;
 }
