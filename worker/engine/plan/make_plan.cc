@@ -219,6 +219,7 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> PlanTargets(const ExportOption
     plans.push_back(std::move(*plan));
   }
   SLIPWAY_ASSIGN_OR_RETURN(ExportPlan joined, JoinPlans(std::move(plans)));
+  joined.options = options;
   return std::make_shared<const ExportPlan>(std::move(joined));
 }
 

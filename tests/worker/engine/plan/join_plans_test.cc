@@ -209,6 +209,27 @@ TEST(JoinPlans, TheHashIsOfWhatIsWrittenAndWhere) {
   EXPECT_NE(Joined(renamed).output_hash, Joined(ThreePlans()).output_hash);
 }
 
+// What is asked for of ranks reaches the targets that have such, and no other.
+TEST(JoinPlans, PlanningForSeveralTargetsJoinsThePlansOfEachAlone) {
+  const auto checkpoint = test::MakeCheckpoint({.hidden = 64, .ffn = 96, .dimension = 16});
+  const auto plan_for = [&](const std::vector<std::string>& targets, std::int64_t tensor_parallel) {
+    ExportOptions options = test::OptionsWith<&ExportOptions::targets>(targets);
+    options.tensor_parallel = tensor_parallel;
+    const auto made = MakePlanOf(checkpoint, options);
+    EXPECT_TRUE(made.ok()) << Describe(made.status());
+    return **made;
+  };
+  const ExportPlan joined = plan_for({"huggingface", "vllm-sharded"}, 2);
+  const std::vector<ExportPlan> alone = {plan_for({"huggingface"}, 1), plan_for({"vllm-sharded"}, 2)};
+  EXPECT_EQ(joined.hash, Joined(alone).hash);
+  EXPECT_EQ(joined.options.tensor_parallel, 2);
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(joined.directories[i].alone->hash, alone[i].hash);
+    EXPECT_EQ(joined.directories[i].alone->options.tensor_parallel, alone[i].options.tensor_parallel);
+    EXPECT_EQ(PlanToJson(PlanOfDirectory(joined, i)), PlanToJson(alone[i]));
+  }
+}
+
 TEST(JoinPlans, OneStaysAsItIs) {
   const ExportPlan plan = ThreePlans()[1];
   const ExportPlan joined = Joined({plan});
