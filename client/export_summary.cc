@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "client/human.h"
 #include "client/message_json.h"
@@ -21,6 +22,7 @@ constexpr std::int64_t kMaximumManifestBytes = 1 << 30;
 struct ManifestSummary {
   std::string digest;  // SHA-256 of the manifest, which names the digest of every other file
   std::vector<CastTotal> casts;
+  std::vector<std::string> directories;  // of several targets
 };
 
 // Empty where this machine does not see the manifest.
@@ -29,8 +31,21 @@ ManifestSummary Summarize(const std::string& output) {
   if (!text.ok()) {
     return {};
   }
+  ManifestSummary summary{.digest = Sha256(*text), .casts = {}, .directories = {}};
   const auto manifest = engine::ParseManifest(*text);
-  return {.digest = Sha256(*text), .casts = manifest.ok() ? CastTotals(*manifest) : std::vector<CastTotal>()};
+  if (!manifest.ok()) {
+    return summary;
+  }
+  summary.casts = CastTotals(*manifest);
+  for (const engine::ManifestDirectory& directory : manifest->directories) {
+    summary.directories.push_back(directory.path);
+    const std::string path = fmt::format("{}/{}/manifest.json", output, directory.path);
+    const auto own = PosixFileSystem().ReadSmallFile(path, kMaximumManifestBytes);
+    if (const auto parsed = engine::ParseManifest(own.value_or("")); parsed.ok()) {
+      AddCasts(CastTotals(*parsed), summary.casts);
+    }
+  }
+  return summary;
 }
 
 std::string Age(const google::protobuf::Timestamp& since, double now) {
@@ -54,19 +69,24 @@ std::string Describe(const v1::ErrorDetail& error) {
 }  // namespace
 
 void PrintExportSummary(const v1::Export& finished, const std::string& output, double seconds, const Console& console) {
-  const auto [digest, casts] = Summarize(output);
+  const auto [digest, casts, directories] = Summarize(output);
   if (console.json) {
-    console.PrintJson({{"export", MessageToJson(finished)},
-                       {"output", output},
-                       {"seconds", seconds},
-                       {"manifest_sha256", digest},
-                       {"rounding", CastsToJson(casts)}});
+    nlohmann::ordered_json json{{"export", MessageToJson(finished)},
+                                {"output", output},
+                                {"seconds", seconds},
+                                {"manifest_sha256", digest},
+                                {"rounding", CastsToJson(casts)}};
+    if (!directories.empty()) {
+      json["directories"] = directories;
+    }
+    console.PrintJson(json);
     return;
   }
   const v1::PlanSummary& plan = finished.plan();
   const double rate = seconds > 0 ? static_cast<double>(plan.output_bytes()) / seconds : 0;
   console.out << RenderPairs({
       {"exported", output},
+      {"targets", directories.empty() ? "" : fmt::format("{}, each a directory of it", fmt::join(directories, ", "))},
       {"model", fmt::format("{}, {} parameters", plan.architecture(), HumanParameters(plan.parameters()))},
       {"wrote", fmt::format("{}, {} in {}", HumanCount(plan.tensors(), "tensor"), HumanBytes(plan.output_bytes()),
                             HumanCount(plan.shard_bytes_size(), "file"))},

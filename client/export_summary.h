@@ -13,7 +13,8 @@ namespace slipway {
 
 // The end of a successful export: where it is, what it is, how long it took, its digest, what casting did to
 // the weights (the manifest says it, where this machine sees it). With --json {"export": {...}, "output": PATH,
-// "seconds": S, "manifest_sha256": HEX, "rounding": [...] (see rounding_summary.h)}.
+// "seconds": S, "manifest_sha256": HEX, "rounding": [...] (see rounding_summary.h), "directories": [...] (of several
+// targets)}.
 void PrintExportSummary(const v1::Export& finished, const std::string& output, double seconds, const Console& console);
 
 // One line an export; `now` in seconds since the epoch.

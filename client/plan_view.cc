@@ -60,6 +60,9 @@ std::string RenderPlan(const Json& plan, bool tensors, int width) {
       {"peak memory", HumanBytes(IntegerAt(plan, "peak_memory_bytes")) + " a worker"},
       {"plan", TextAt(plan, "hash")},
   };
+  for (const Json& directory : At(plan, "directories")) {
+    pairs.emplace_back("target", fmt::format("{}, in {}/", TextAt(directory, "target"), TextAt(directory, "path")));
+  }
   for (const Json& warning : At(plan, "warnings")) {
     pairs.emplace_back("warning", TextOf(warning));
   }

@@ -34,19 +34,24 @@ std::string Render(const CastTotal& total) {
 std::vector<CastTotal> CastTotals(const engine::Manifest& manifest) {
   std::vector<CastTotal> totals;
   for (const engine::ManifestTensor& tensor : manifest.tensors) {
-    if (!tensor.cast) {
-      continue;
+    if (tensor.cast) {
+      AddCasts({{.from = tensor.cast->from, .to = tensor.dtype, .tensors = 1, .rounding = tensor.cast->rounding}},
+               totals);
     }
-    const engine::DType from = tensor.cast->from;
-    auto total = std::ranges::find_if(
-        totals, [&](const CastTotal& known) { return known.from == from && known.to == tensor.dtype; });
-    if (total == totals.end()) {
-      total = totals.insert(totals.end(), {.from = from, .to = tensor.dtype, .rounding = {}});
-    }
-    ++total->tensors;
-    total->rounding.Merge(tensor.cast->rounding);
   }
   return totals;
+}
+
+void AddCasts(const std::vector<CastTotal>& more, std::vector<CastTotal>& totals) {
+  for (const CastTotal& cast : more) {
+    auto total = std::ranges::find_if(
+        totals, [&](const CastTotal& known) { return known.from == cast.from && known.to == cast.to; });
+    if (total == totals.end()) {
+      total = totals.insert(totals.end(), {.from = cast.from, .to = cast.to, .rounding = {}});
+    }
+    total->tensors += cast.tensors;
+    total->rounding.Merge(cast.rounding);
+  }
 }
 
 std::string RenderCasts(const std::vector<CastTotal>& totals) {

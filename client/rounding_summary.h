@@ -22,6 +22,9 @@ struct CastTotal {
 // In the order in which the manifest has the casts first.
 std::vector<CastTotal> CastTotals(const engine::Manifest& manifest);
 
+// Adds what another artifact's casts were.
+void AddCasts(const std::vector<CastTotal>& more, std::vector<CastTotal>& totals);
+
 // "268 tensors F32 -> BF16, largest relative error 0.0039, 0 overflows", with values that became zero, NaNs and
 // infinities where there are any; empty where nothing was cast.
 std::string RenderCasts(const std::vector<CastTotal>& totals);

@@ -1,10 +1,11 @@
 // slipway verify: prove an artifact against its manifest, and against the checkpoint it was made of.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -87,32 +88,83 @@ std::string Render(const engine::ComparisonReport& report, int width) {
          (report.Passed() ? "PASS\n" : "FAIL\n");
 }
 
+// An artifact beside the checkpoint. `path` is empty, or that of one of several targets' directories in the artifact.
+struct Compared {
+  std::string path;
+  engine::ComparisonReport report;
+};
+
+absl::StatusOr<std::vector<Compared>> Compare(const VerifyCommand& command, const engine::VerifyReport& verified,
+                                              const Console& console) {
+  std::vector<Compared> compared;
+  if (command.against.empty()) {
+    return compared;
+  }
+  if (verified.directories.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(auto report, CompareWithProgress(command.artifact, command.against, console));
+    compared.push_back({.path = "", .report = std::move(report)});
+  }
+  for (const engine::VerifiedDirectory& directory : verified.directories) {
+    SLIPWAY_ASSIGN_OR_RETURN(auto report, CompareWithProgress(fmt::format("{}/{}", command.artifact, directory.path),
+                                                              command.against, console));
+    compared.push_back({.path = directory.path, .report = std::move(report)});
+  }
+  return compared;
+}
+
+nlohmann::ordered_json ToJson(const VerifyCommand& command, const engine::VerifyReport& report,
+                              const std::vector<Compared>& compared) {
+  nlohmann::ordered_json json{{"verified", command.artifact},  {"files", report.files},
+                              {"tensors", report.tensors},     {"bytes", report.bytes},
+                              {"plan_hash", report.plan_hash}, {"digest_algorithm", report.digest_algorithm}};
+  for (const engine::VerifiedDirectory& directory : report.directories) {
+    json["directories"].push_back({{"path", directory.path},
+                                   {"target", directory.target},
+                                   {"files", directory.files},
+                                   {"tensors", directory.tensors},
+                                   {"bytes", directory.bytes},
+                                   {"plan_hash", directory.plan_hash}});
+  }
+  if (!compared.empty()) {
+    json["against"] = command.against;
+  }
+  for (std::size_t i = 0; i < compared.size(); ++i) {
+    (report.directories.empty() ? json : json["directories"][i])["comparison"] = ToJson(compared[i].report);
+  }
+  return json;
+}
+
+std::string Render(const VerifyCommand& command, const engine::VerifyReport& report,
+                   const std::vector<Compared>& compared, int width) {
+  const auto line = [](const std::string& name, const auto& counts) {
+    return fmt::format("{}: whole; {}, {}, {}", name, HumanCount(counts.files, "file"),
+                       HumanCount(counts.tensors, "tensor"), HumanBytes(counts.bytes));
+  };
+  std::string text = fmt::format("{}, digests: {}\n", line(command.artifact, report), report.digest_algorithm);
+  for (const engine::VerifiedDirectory& directory : report.directories) {
+    text += fmt::format("{}, target: {}\n", line(fmt::format("{}/{}", command.artifact, directory.path), directory),
+                        directory.target);
+  }
+  for (const Compared& one : compared) {
+    text += one.path.empty() ? "" : fmt::format("{} against {}:\n", one.path, command.against);
+    text += Render(one.report, width);
+  }
+  return text;
+}
+
 absl::StatusOr<ExitStatus> Verify(const VerifyCommand& command, const Console& console) {
   if (!command.tokens.empty()) {
     return Error(Reason::kOptionUnsupported,
                  "this version cannot run models forward (--tokens) yet; --against alone compares the weights");
   }
   SLIPWAY_ASSIGN_OR_RETURN(const engine::VerifyReport report, VerifyWithProgress(command.artifact, console));
-  std::optional<engine::ComparisonReport> comparison;
-  if (!command.against.empty()) {
-    SLIPWAY_ASSIGN_OR_RETURN(comparison, CompareWithProgress(command.artifact, command.against, console));
-  }
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<Compared> compared, Compare(command, report, console));
   if (console.json) {
-    nlohmann::ordered_json json{{"verified", command.artifact},  {"files", report.files},
-                                {"tensors", report.tensors},     {"bytes", report.bytes},
-                                {"plan_hash", report.plan_hash}, {"digest_algorithm", report.digest_algorithm}};
-    if (comparison) {
-      json["against"] = command.against;
-      json["comparison"] = ToJson(*comparison);
-    }
-    console.PrintJson(json);
+    console.PrintJson(ToJson(command, report, compared));
   } else {
-    console.out << fmt::format("{}: whole; {}, {}, {}, digests: {}\n", command.artifact,
-                               HumanCount(report.files, "file"), HumanCount(report.tensors, "tensor"),
-                               HumanBytes(report.bytes), report.digest_algorithm)
-                << (comparison ? Render(*comparison, console.out_terminal.width) : "");
+    console.out << Render(command, report, compared, console.out_terminal.width);
   }
-  if (!comparison || comparison->Passed()) {
+  if (std::ranges::all_of(compared, [](const Compared& one) { return one.report.Passed(); })) {
     return ExitStatus::kDone;
   }
   // What was printed says so already, and programs get one object.

@@ -34,5 +34,20 @@ TEST(RoundingSummary, AddsUpTensorsOfTheSameCastAndSaysOnlyWhatThereIs) {
             R"("largest_absolute":1.0,"largest_relative":0.00390625})");
 }
 
+TEST(RoundingSummary, CastsOfSeveralArtifactsAddUp) {
+  engine::Manifest one;
+  one.tensors.push_back(Tensor(DType::kF32, DType::kBF16, {.inexact = 3, .largest_relative = 0.001F}));
+  engine::Manifest other;
+  other.tensors.push_back(Tensor(DType::kF32, DType::kBF16, {.inexact = 4, .largest_relative = 0.002F}));
+  other.tensors.push_back(Tensor(DType::kF32, DType::kBF16, {.inexact = 1, .underflows = 5, .largest_relative = 1}));
+  other.tensors.push_back(Tensor(DType::kF32, DType::kF16, {.inexact = 2, .largest_relative = 0.5F}));
+  std::vector<CastTotal> totals = CastTotals(one);
+  AddCasts(CastTotals(other), totals);
+  EXPECT_EQ(RenderCasts(totals),
+            "3 tensors F32 -> BF16, largest relative error 1, 0 overflows, 5 underflows; 1 tensor F32 -> F16, largest "
+            "relative error 0.5, 0 overflows");
+  EXPECT_EQ(CastsToJson(totals)[0]["inexact"], 8);
+}
+
 }  // namespace
 }  // namespace slipway

@@ -130,7 +130,7 @@ class Usage(unittest.TestCase):
 
     def test_formats_of_later_steps_are_refused_as_unsupported(self):
         with Scratch() as scratch:
-            for options in (["--quantization", "int4-awq"], ["--target", "tensorrt-llm"]):
+            for options in (["--quantization", "int4-awq"], ["--quantization", "nvfp4-awq"]):
                 with self.subTest(options):
                     result = slipway("export", CHECKPOINTS / FIXTURE, scratch / "out", *options)
                     self.assertEqual((REFUSED, "OPTION_UNSUPPORTED"), (result.returncode, reason_of(result)),

@@ -117,9 +117,6 @@ TEST_F(ExportServiceTest, WhatThisVersionCannotWriteIsUnsupportedNotMalformed) {
   v1::CreateExportRequest request = Request();
   request.mutable_spec()->set_quantization("nvfp4-awq");
   EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kOptionUnsupported);
-  request = Request();
-  request.mutable_spec()->add_targets("tensorrt-llm");
-  EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kOptionUnsupported);
 }
 
 TEST_F(ExportServiceTest, WordsThatNameNothingAndRepetitionsAreMalformed) {

@@ -70,9 +70,6 @@ absl::Status CheckOptions(const ExportOptions& options) {
       return Error(Reason::kInvalidArgument, fmt::format("--target {} is given twice", target));
     }
   }
-  if (options.targets.size() > 1) {
-    return Error(Reason::kOptionUnsupported, "this version writes one target at a time: export once for each --target");
-  }
   SLIPWAY_RETURN_IF_ERROR(CheckRanks(options));
   SLIPWAY_RETURN_IF_ERROR(CheckQuantization(options));
   if (options.dtype && *options.dtype != DType::kBF16 && *options.dtype != DType::kF16 &&

@@ -147,13 +147,15 @@ struct Shard {
   std::int64_t bytes = 0;         // of the whole file
   std::int32_t first_tensor = 0;  // tensors [first_tensor, first_tensor + tensor_count) in ExportPlan::tensors
   std::int32_t tensor_count = 0;
-  bool is_rank = false;  // of a target with ranks: its names are its own, other shards may have the same
+  bool is_rank = false;        // of a target with ranks: its names are its own, other shards may have the same
+  std::int32_t directory = 0;  // index into ExportPlan::directories, where there are any
 };
 
 // A small file that is written from its content.
 struct TextFile {
   std::string path;  // relative to the output
   std::string content;
+  std::int32_t directory = 0;  // as Shard's
 };
 
 // A file that is copied as it is (tokenizer, chat template).
@@ -161,10 +163,28 @@ struct SidecarFile {
   std::string path;    // relative to the output
   std::string source;  // absolute
   FileIdentity identity;
+  std::int32_t directory = 0;  // as Shard's
+};
+
+struct ExportPlan;
+
+// One of the directories that an export of several targets writes below its output, each an artifact of its own. The
+// paths of its files begin with `path` and a slash (plan/join_plans.h).
+struct TargetDirectory {
+  std::string path;  // relative to the output: the target's name
+  // The plan of an export of this target alone, without its lists from `tensors` to `sidecars`: those are the joined
+  // plan's.
+  std::shared_ptr<const ExportPlan> alone;
+  std::vector<std::int32_t> shards;  // which of the joined plan's are its own, in the order of its own plan
+  std::int32_t first_weight = 0;     // [first, first + count) of the joined plan's `quantized` are its weights,
+  std::int32_t weight_count = 0;
+  std::int32_t first_group = 0;  // and of `scale_groups` their groups
+  std::int32_t group_count = 0;
 };
 
 struct ExportPlan {
   ExportOptions options;
+  std::vector<TargetDirectory> directories;  // of several targets; empty: there is one, and the output is its directory
   std::shared_ptr<const Checkpoint> checkpoint;
   std::string architecture;           // "LlamaForCausalLM"
   std::string model_type;             // "llama"
@@ -177,7 +197,7 @@ struct ExportPlan {
   std::vector<SidecarFile> sidecars;
   std::vector<std::string> warnings;
   std::int64_t parameters = 0;
-  std::int64_t input_bytes = 0;        // to be read
+  std::int64_t input_bytes = 0;        // to be read, once for all targets
   std::int64_t output_bytes = 0;       // of all shards
   std::int64_t peak_memory_bytes = 0;  // smallest budget that the executor works in, see run/shard_writer.h
   std::string output_hash;  // SHA-256 of names, dtypes, shapes, files, offsets and texts: the same for every layout of
@@ -198,7 +218,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"} or {"zeros"}], "scales" (of block scales),
 // "update":
 // {"rank", "scale", "a", "b"} (of an adapter), "quantization": {"format", "holds", "of"} (of what stands for a weight:
-// transform and sources are then the weight's)}]}], "texts", "sidecars"}.
+// transform and sources are then the weight's)}]}], "texts", "sidecars", "directories" (of several targets):
+// [{"target", "path", "hash", "output_hash"}]}.
 std::string PlanToJson(const ExportPlan& plan, bool with_tensors = true);
 
 }  // namespace slipway::engine

@@ -12,6 +12,7 @@
 #include "common/checked_math.h"
 #include "common/count_of.h"
 #include "common/error.h"
+#include "common/parallel_size.h"
 #include "worker/engine/checkpoint/adapter.h"
 #include "worker/engine/plan/adapter.h"
 #include "worker/engine/plan/adapter_builder.h"
@@ -19,6 +20,7 @@
 #include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/export_recipe.h"
 #include "worker/engine/plan/identity_builder.h"
+#include "worker/engine/plan/join_plans.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/plan_builder.h"
 #include "worker/engine/plan/plan_checker.h"
@@ -177,9 +179,22 @@ absl::Status Finish(ExportPlan& plan) {
   return absl::OkStatus();
 }
 
+// What an export of this target alone is asked for, without what only others of the targets take.
+ExportOptions OptionsOfTarget(const ExportOptions& options, const std::string& target) {
+  ExportOptions alone = options;
+  alone.targets = {target};
+  for (std::int64_t* const size : {&alone.tensor_parallel, &alone.pipeline_parallel, &alone.expert_parallel}) {
+    *size = CheckParallelSize("", *size, alone.targets).ok() ? *size : 1;
+  }
+  if (!CheckTensorRtLlmVersion("", alone.tensorrt_llm_version, alone.targets).ok()) {
+    alone.tensorrt_llm_version.clear();
+  }
+  return alone;
+}
+
 // Of a Hugging Face directory: names stay as they are, and no family has to be known.
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_ptr<const Checkpoint> checkpoint,
-                                                                   const ExportOptions& options) {
+absl::StatusOr<std::shared_ptr<ExportPlan>> MakeIdentityPlan(std::shared_ptr<const Checkpoint> checkpoint,
+                                                             const ExportOptions& options) {
   auto plan = std::make_shared<ExportPlan>();
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
@@ -191,12 +206,29 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeIdentityPlan(std::shared_p
   return plan;
 }
 
+// `plan_target` makes the plan of options with one target; those of several are joined.
+template <class PlanTarget>
+absl::StatusOr<std::shared_ptr<const ExportPlan>> PlanTargets(const ExportOptions& options,
+                                                              const PlanTarget& plan_target) {
+  if (options.targets.size() == 1) {
+    return plan_target(options);
+  }
+  std::vector<ExportPlan> plans;
+  for (const std::string& target : options.targets) {
+    SLIPWAY_ASSIGN_OR_RETURN(const std::shared_ptr<ExportPlan> plan, plan_target(OptionsOfTarget(options, target)));
+    plans.push_back(std::move(*plan));
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(ExportPlan joined, JoinPlans(std::move(plans)));
+  joined.options = options;
+  return std::make_shared<const ExportPlan>(std::move(joined));
+}
+
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
-                                                                  std::shared_ptr<const Checkpoint> checkpoint,
-                                                                  const std::map<std::string, CanonicalTensor>& base,
-                                                                  const Model& model, const ExportOptions& options) {
+absl::StatusOr<std::shared_ptr<ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
+                                                            std::shared_ptr<const Checkpoint> checkpoint,
+                                                            const std::map<std::string, CanonicalTensor>& base,
+                                                            const Model& model, const ExportOptions& options) {
   auto plan = std::make_shared<ExportPlan>();
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
@@ -212,10 +244,10 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter&
   return plan;
 }
 
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
-                                                             const std::map<std::string, CanonicalTensor>& tensors,
-                                                             const Model& model, const ExportOptions& options,
-                                                             const PlanProgress& progress, const Adapter* adapter) {
+absl::StatusOr<std::shared_ptr<ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
+                                                       const std::map<std::string, CanonicalTensor>& tensors,
+                                                       const Model& model, const ExportOptions& options,
+                                                       const PlanProgress& progress, const Adapter* adapter) {
   auto plan = std::make_shared<ExportPlan>();
   plan->options = options;
   plan->checkpoint = std::move(checkpoint);
@@ -269,7 +301,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                    "--adapter goes with Megatron checkpoints, not with Hugging Face ones yet",
                    {.file = checkpoint->path});
     }
-    return MakeIdentityPlan(std::move(checkpoint), options);
+    return PlanTargets(options,
+                       [&](const ExportOptions& of_target) { return MakeIdentityPlan(checkpoint, of_target); });
   }
   SLIPWAY_ASSIGN_OR_RETURN(const auto tensors, Canonicalize(*checkpoint));
   Report(progress);
@@ -278,14 +311,18 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
       LearnModel(*checkpoint, tensors, {.architecture = options.architecture, .hf_config = options.hf_config}));
   Report(progress);
   if (options.adapter.empty()) {
-    return MakePlanOf(std::move(checkpoint), tensors, model, options, progress);
+    return PlanTargets(options, [&](const ExportOptions& of_target) {
+      return MakePlanOf(checkpoint, tensors, model, of_target, progress);
+    });
   }
   SLIPWAY_ASSIGN_OR_RETURN(const AdaptedCheckpoint adapted,
                            JoinAdapter(*checkpoint, options.adapter, options.adapter_only));
   SLIPWAY_ASSIGN_OR_RETURN(const Adapter adapter, Adapter::Make(adapted, model.configuration.layers));
   Report(progress);
-  return options.adapter_only ? MakeAdapterPlan(adapter, adapted.checkpoint, tensors, model, options)
-                              : MakePlanOf(adapted.checkpoint, tensors, model, options, progress, &adapter);
+  return PlanTargets(options, [&](const ExportOptions& of_target) {
+    return of_target.adapter_only ? MakeAdapterPlan(adapter, adapted.checkpoint, tensors, model, of_target)
+                                  : MakePlanOf(adapted.checkpoint, tensors, model, of_target, progress, &adapter);
+  });
 }
 
 absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& options, const PlanProgress& progress) {

@@ -25,17 +25,18 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<con
                                                              const ExportOptions& options,
                                                              const PlanProgress& progress = {});
 
-// The rest of it, once names are canonical and the model is known. With an `adapter`, `checkpoint` has both.
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
-                                                             const std::map<std::string, CanonicalTensor>& tensors,
-                                                             const Model& model, const ExportOptions& options,
-                                                             const PlanProgress& progress = {},
-                                                             const Adapter* adapter = nullptr);
+// The rest of it for one target, once names are canonical and the model is known. With an `adapter`, `checkpoint` has
+// both.
+absl::StatusOr<std::shared_ptr<ExportPlan>> MakePlanOf(std::shared_ptr<const Checkpoint> checkpoint,
+                                                       const std::map<std::string, CanonicalTensor>& tensors,
+                                                       const Model& model, const ExportOptions& options,
+                                                       const PlanProgress& progress = {},
+                                                       const Adapter* adapter = nullptr);
 
 // Of an adapter that goes alone: `checkpoint` has its tensors, `base` are those of the model that it changes.
-absl::StatusOr<std::shared_ptr<const ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
-                                                                  std::shared_ptr<const Checkpoint> checkpoint,
-                                                                  const std::map<std::string, CanonicalTensor>& base,
-                                                                  const Model& model, const ExportOptions& options);
+absl::StatusOr<std::shared_ptr<ExportPlan>> MakeAdapterPlan(const Adapter& adapter,
+                                                            std::shared_ptr<const Checkpoint> checkpoint,
+                                                            const std::map<std::string, CanonicalTensor>& base,
+                                                            const Model& model, const ExportOptions& options);
 
 }  // namespace slipway::engine

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -15,6 +14,7 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/model/rule_instances.h"
+#include "worker/engine/plan/directory_check.h"
 #include "worker/engine/plan/source_coverage.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/run/quantized_bands.h"
@@ -213,12 +213,7 @@ absl::Status CheckShards(const ExportPlan& plan) {
 // Every quantized weight has its codes, and what is made of values has the size that they give it.
 absl::Status CheckQuantized(const ExportPlan& plan) {
   std::vector<bool> coded(plan.quantized.size());
-  std::set<std::pair<std::int32_t, std::string_view>> names;  // a rank's names are its own
   for (const OutputTensor& tensor : plan.tensors) {
-    const bool is_rank = plan.shards[static_cast<std::size_t>(tensor.shard)].is_rank;
-    if (!names.emplace(is_rank ? tensor.shard : -1, tensor.name).second) {
-      return Error(Reason::kTensorDuplicated, "the plan produces it twice", {.tensor = tensor.name});
-    }
     if (!tensor.quantized || tensor.quantized->weight < 0) {
       continue;
     }
@@ -256,6 +251,7 @@ absl::Status CheckIdentityTensors(const ExportPlan& plan) {
 }
 
 absl::Status CheckFiles(const ExportPlan& plan) {
+  SLIPWAY_RETURN_IF_ERROR(CheckDirectories(plan));
   SLIPWAY_RETURN_IF_ERROR(CheckQuantized(plan));
   return CheckShards(plan);
 }

@@ -21,9 +21,9 @@ absl::Status CheckTensors(const ExportPlan& plan, const Model& model);
 // produced under its own name with its shape, except scales that another one consumes, and nothing else is.
 absl::Status CheckIdentityTensors(const ExportPlan& plan);
 
-// Proves of the finished plan that names are produced once, that quantized weights have their codes and the sizes that
-// their formats give them, and that shards are files without holes whose headers say what the plan says. INTERNAL,
-// TENSOR_DUPLICATED, TENSOR_MISSING.
+// Proves of the finished plan that names are produced once in each of its directories, that files lie in theirs and are
+// written once, that quantized weights have their codes and the sizes that their formats give them, and that shards are
+// files without holes whose headers say what the plan says. INTERNAL, TENSOR_DUPLICATED, TENSOR_MISSING.
 absl::Status CheckFiles(const ExportPlan& plan);
 
 // All of it for a plan of an adapter alone: 1. is that a target of the model that has one of lora_A and lora_B has

@@ -187,19 +187,25 @@ std::string PlanToJson(const ExportPlan& plan, bool with_tensors) {
   for (const SidecarFile& sidecar : plan.sidecars) {
     sidecars.push_back({{"path", sidecar.path}, {"source", sidecar.source}, {"bytes", sidecar.identity.size}});
   }
-  const ordered_json json = {{"hash", plan.hash},
-                             {"output_hash", plan.output_hash},
-                             {"architecture", plan.architecture},
-                             {"model_type", plan.model_type},
-                             {"parameters", plan.parameters},
-                             {"input_bytes", plan.input_bytes},
-                             {"output_bytes", plan.output_bytes},
-                             {"peak_memory_bytes", plan.peak_memory_bytes},
-                             {"warnings", plan.warnings},
-                             {"ignored", IgnoredToJson(plan)},
-                             {"files", FilesToJson(plan, with_tensors)},
-                             {"texts", std::move(texts)},
-                             {"sidecars", std::move(sidecars)}};
+  ordered_json json = {{"hash", plan.hash},
+                       {"output_hash", plan.output_hash},
+                       {"architecture", plan.architecture},
+                       {"model_type", plan.model_type},
+                       {"parameters", plan.parameters},
+                       {"input_bytes", plan.input_bytes},
+                       {"output_bytes", plan.output_bytes},
+                       {"peak_memory_bytes", plan.peak_memory_bytes},
+                       {"warnings", plan.warnings},
+                       {"ignored", IgnoredToJson(plan)},
+                       {"files", FilesToJson(plan, with_tensors)},
+                       {"texts", std::move(texts)},
+                       {"sidecars", std::move(sidecars)}};
+  for (const TargetDirectory& directory : plan.directories) {
+    json["directories"].push_back({{"target", directory.alone->options.targets.front()},
+                                   {"path", directory.path},
+                                   {"hash", directory.alone->hash},
+                                   {"output_hash", directory.alone->output_hash}});
+  }
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "common/kill_point.h"
+#include "worker/engine/plan/join_plans.h"
 #include "worker/engine/run/staging.h"
 #include "worker/engine/write/index.h"
 #include "worker/engine/write/manifest.h"
@@ -39,7 +40,7 @@ class Collector {
     return absl::OkStatus();
   }
 
-  [[nodiscard]] std::vector<ManifestFile> Take() { return std::move(written_); }
+  [[nodiscard]] std::vector<ManifestFile> Take() { return std::exchange(written_, {}); }
 
  private:
   std::string directory_;
@@ -61,7 +62,8 @@ absl::StatusOr<std::string> ReadSidecar(const SidecarFile& sidecar, FileSystem& 
   return content;
 }
 
-Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& results, const std::string& export_name) {
+// All of a manifest but its files and tensors.
+Manifest Describe(const ExportPlan& plan, const std::string& export_name) {
   const Checkpoint& checkpoint = *plan.checkpoint;
   Manifest manifest;
   manifest.export_name = export_name;
@@ -77,6 +79,10 @@ Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& result
     const std::string& name = file.directory == nullptr ? file.name : file.file->name();
     manifest.source_files.push_back({name, file.identity.size, file.identity.modified_ns});
   }
+  return manifest;
+}
+
+void DescribeShards(const ExportPlan& plan, const std::vector<ShardResult>& results, Manifest& manifest) {
   for (const ShardResult& shard : results) {
     manifest.files.push_back({shard.file, shard.bytes, shard.digest});
     const auto first = static_cast<std::size_t>(plan.shards[static_cast<std::size_t>(shard.shard)].first_tensor);
@@ -96,13 +102,13 @@ Manifest Describe(const ExportPlan& plan, const std::vector<ShardResult>& result
       }
     }
   }
-  return manifest;
 }
 
-}  // namespace
-
-absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardResult>& results,
-                                const std::string& export_name, const std::string& directory, FileSystem& files) {
+// The files of the directory that an export of one target writes, its manifest among them.
+absl::StatusOr<std::vector<ManifestFile>> WriteDirectory(const ExportPlan& plan,
+                                                         const std::vector<ShardResult>& results,
+                                                         const std::string& export_name, const std::string& directory,
+                                                         FileSystem& files) {
   Collector collector(directory, plan.options.digest, files);
   for (const TextFile& text : plan.texts) {
     SLIPWAY_RETURN_IF_ERROR(collector.Add(text.path, text.content));
@@ -120,10 +126,52 @@ absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardR
     SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kQualityPageFile), QualityToHtml(report)));
   }
   SLIPWAY_KILL_POINT("publish-before-manifest");
-  Manifest manifest = Describe(plan, results, export_name);
+  Manifest manifest = Describe(plan, export_name);
+  DescribeShards(plan, results, manifest);
   std::vector<ManifestFile> others = collector.Take();
   manifest.files.insert(manifest.files.end(), others.begin(), others.end());
-  return files.WriteSmallFileAtomically(fmt::format("{}/{}", directory, kManifestFile), ManifestToJson(manifest));
+  SLIPWAY_RETURN_IF_ERROR(collector.Add(std::string(kManifestFile), ManifestToJson(manifest)));
+  manifest.files.push_back(collector.Take().front());
+  return std::move(manifest.files);
+}
+
+// What was written of one of a joined plan's directories, in the words of its own plan.
+std::vector<ShardResult> ResultsOfDirectory(const ExportPlan& joined, std::size_t directory,
+                                            const std::vector<ShardResult>& results) {
+  std::vector<ShardResult> own;
+  for (const std::int32_t shard : joined.directories[directory].shards) {
+    ShardResult& copy = own.emplace_back(results[static_cast<std::size_t>(shard)]);
+    copy.shard = static_cast<std::int32_t>(own.size()) - 1;
+    copy.file = PathInDirectory(joined.directories[directory], copy.file);
+  }
+  return own;
+}
+
+absl::Status WriteDirectories(const ExportPlan& plan, const std::vector<ShardResult>& results,
+                              const std::string& export_name, const std::string& output, FileSystem& files) {
+  Manifest manifest = Describe(plan, export_name);
+  for (std::size_t i = 0; i < plan.directories.size(); ++i) {
+    const std::string& path = plan.directories[i].path;
+    const ExportPlan own = PlanOfDirectory(plan, i);
+    SLIPWAY_ASSIGN_OR_RETURN(std::vector<ManifestFile> written,
+                             WriteDirectory(own, ResultsOfDirectory(plan, i, results), export_name,
+                                            fmt::format("{}/{}", output, path), files));
+    for (ManifestFile& file : written) {
+      file.path = fmt::format("{}/{}", path, file.path);
+      manifest.files.push_back(std::move(file));
+    }
+    manifest.directories.push_back({.path = path, .target = own.options.targets.front()});
+  }
+  SLIPWAY_KILL_POINT("publish-before-manifest");
+  return files.WriteSmallFileAtomically(fmt::format("{}/{}", output, kManifestFile), ManifestToJson(manifest));
+}
+
+}  // namespace
+
+absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardResult>& results,
+                                const std::string& export_name, const std::string& directory, FileSystem& files) {
+  return plan.directories.empty() ? WriteDirectory(plan, results, export_name, directory, files).status()
+                                  : WriteDirectories(plan, results, export_name, directory, files);
 }
 
 }  // namespace slipway::engine

@@ -13,8 +13,9 @@
 namespace slipway::engine {
 
 // Writes them into `directory`, which holds the shards of `results` (all of the plan's, in order); the manifest last,
-// so that where there is a manifest everything is there. Each is on disk on return. Errors: OUTPUT_*, CHECKPOINT_*
-// for a sidecar that cannot be read or is no longer what was planned.
+// so that where there is a manifest everything is there. Each is on disk on return. Of several targets: those of each
+// directory, and then a manifest of them all, which has no tensors but says which directories there are. Errors:
+// OUTPUT_*, CHECKPOINT_* for a sidecar that cannot be read or is no longer what was planned.
 absl::Status WriteArtifactFiles(const ExportPlan& plan, const std::vector<ShardResult>& results,
                                 const std::string& export_name, const std::string& directory, FileSystem& files);
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "worker/engine/run/staging.h"
 #include "worker/engine/write/rounding_json.h"
 
 namespace slipway::engine {
@@ -94,9 +95,9 @@ absl::Status RecordShard(const ExportPlan& plan, const ShardResult& result, cons
       tensors.back()["quantization"] = StatisticsToJson(*tensor.quantization);
     }
   }
-  SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));
-  return files.WriteSmallFileAtomically(RecordPath(staging, result.file),
-                                        record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  const std::string path = RecordPath(staging, result.file);
+  SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(ParentOf(path)));
+  return files.WriteSmallFileAtomically(path, record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 std::optional<ShardResult> FindRecord(const ExportPlan& plan, std::int32_t shard, const std::string& staging,

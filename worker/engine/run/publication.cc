@@ -122,13 +122,26 @@ class Publisher {
 
   absl::Status RemoveUnplanned() {
     std::set<std::string> keep{std::string(kJournalDirectory), std::string(kLockFile)};
+    for (const TargetDirectory& directory : plan_.directories) {
+      keep.insert(directory.path);
+    }
     for (const Shard& shard : plan_.shards) {
       keep.insert(shard.file);
     }
-    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, files_.List(claimed_));
+    SLIPWAY_RETURN_IF_ERROR(RemoveAllBut(keep, ""));
+    for (const TargetDirectory& directory : plan_.directories) {
+      SLIPWAY_RETURN_IF_ERROR(RemoveAllBut(keep, directory.path + "/"));
+    }
+    return absl::OkStatus();
+  }
+
+  // `below`: a directory of the claimed one and a slash, or empty. `keep` has paths in the claimed one.
+  absl::Status RemoveAllBut(const std::set<std::string>& keep, const std::string& below) {
+    const std::string directory = below.empty() ? claimed_ : fmt::format("{}/{}", claimed_, below);
+    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<DirectoryEntry> entries, files_.List(directory));
     for (const DirectoryEntry& entry : entries) {
-      if (!keep.contains(entry.name)) {
-        SLIPWAY_RETURN_IF_ERROR(files_.RemoveTree(fmt::format("{}/{}", claimed_, entry.name)));
+      if (const std::string path = below + entry.name; !keep.contains(path)) {
+        SLIPWAY_RETURN_IF_ERROR(files_.RemoveTree(fmt::format("{}/{}", claimed_, path)));
       }
     }
     return absl::OkStatus();

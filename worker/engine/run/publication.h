@@ -12,7 +12,7 @@ namespace slipway::engine {
 
 struct Publication {
   std::string path;
-  std::string manifest_digest;  // SHA-256 of manifest.json
+  std::string manifest_digest;  // SHA-256 of manifest.json; of several targets, of that of them all
 };
 
 // Completes and publishes: claims the staging directory by renaming it to a name with `epoch` (a stale publisher finds

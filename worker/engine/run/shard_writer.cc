@@ -14,6 +14,7 @@
 #include "worker/engine/run/segment_cutter.h"
 #include "worker/engine/run/segment_pipeline.h"
 #include "worker/engine/run/shard_lanes.h"
+#include "worker/engine/run/staging.h"
 #include "worker/engine/run/tensor_scales.h"
 
 namespace slipway::engine {
@@ -171,7 +172,7 @@ absl::StatusOr<ShardResult> WriteAttempt(const ExportPlan& plan, std::int32_t in
   SLIPWAY_KILL_POINT("shard-before-rename");
   SLIPWAY_RETURN_IF_ERROR(files.Rename(attempt_file.path(), final_path, RenameMode::kReplace));
   attempt_file.Keep();
-  SLIPWAY_RETURN_IF_ERROR(files.SyncDirectory(staging));
+  SLIPWAY_RETURN_IF_ERROR(files.SyncDirectory(ParentOf(final_path)));
   SLIPWAY_KILL_POINT("shard-before-journal");
   SLIPWAY_RETURN_IF_ERROR(RecordShard(plan, result, staging, files));
   SLIPWAY_KILL_POINT("shard-after-journal");

@@ -43,6 +43,12 @@ absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::st
   SLIPWAY_RETURN_IF_ERROR(SweepOthers(output, staging, files));
   SLIPWAY_RETURN_IF_ERROR(TakeBackClaims(staging, files));
   SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, kJournalDirectory)));
+  for (const TargetDirectory& directory : plan.directories) {
+    SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(fmt::format("{}/{}", staging, directory.path)));
+  }
+  if (!plan.directories.empty()) {
+    SLIPWAY_RETURN_IF_ERROR(files.SyncDirectory(staging));
+  }
   SLIPWAY_RETURN_IF_ERROR(files.TryLock(fmt::format("{}/{}", staging, kLockFile), /*exclusive=*/false).status());
   std::int64_t missing = 0;
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {

@@ -6,8 +6,8 @@
 //   P/.NAME.slipway-....trash        being removed
 //
 // <plan> is the first 16 digits of the plan's hash. A staging directory holds shards under their final names, attempts'
-// temporary files, and journal/<shard>.json, one record per finished shard. Writers hold a shared lock on its file
-// `lock`.
+// temporary files, and journal/<shard>.json, one record per finished shard; of several targets each in the target's
+// directory. Writers hold a shared lock on its file `lock`.
 #pragma once
 
 #include <cstdint>

@@ -24,6 +24,8 @@ Json RowOf(const ManifestSourceFile& file) {
   return {{"name", file.name}, {"size", file.size}, {"modified", file.modified_ns}};
 }
 
+Json RowOf(const ManifestDirectory& directory) { return {{"path", directory.path}, {"target", directory.target}}; }
+
 Json RowOf(const ManifestFile& file) { return {{"path", file.path}, {"size", file.size}, {"digest", file.digest}}; }
 
 Json RoundingOf(const ManifestCast& cast) {
@@ -121,6 +123,15 @@ Manifest ManifestOf(const nlohmann::json& json) {
   for (const nlohmann::json& tensor : json.at("tensors")) {
     manifest.tensors.push_back(TensorOf(tensor));
   }
+  if (const auto directories = json.find("directories"); directories != json.end()) {
+    for (const nlohmann::json& directory : *directories) {
+      manifest.directories.push_back({directory.at("path"), directory.at("target")});
+      const std::string& path = manifest.directories.back().path;
+      if (path.empty() || path == "." || path == ".." || path.find_first_of(std::string_view("/\0", 2)) != path.npos) {
+        throw nlohmann::json::other_error::create(501, "a directory that is no name", &directory);
+      }
+    }
+  }
   return manifest;
 }
 
@@ -148,6 +159,9 @@ std::string ManifestToJson(const Manifest& manifest) {
   field("digest_algorithm", Dump(std::string(NameOf(manifest.digest))));
   field("files", Rows(manifest.files));
   field("tensors", Rows(manifest.tensors));
+  if (!manifest.directories.empty()) {
+    field("directories", Rows(manifest.directories));
+  }
   return text + "\n}\n";
 }
 

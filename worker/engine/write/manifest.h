@@ -5,9 +5,12 @@
 // "files": [{"name", "size", "modified"}]},
 // "digest_algorithm", "files": [{"path", "size", "digest"}], "tensors": [{"name", "dtype", "shape", "file", "offset",
 // "bytes", "xxh3", "rounding" (of tensors that were cast: "from", a dtype, and what rounding_json.h has),
-// "quantization" (of codes: "format", "sqnr_db", null where there is no error, "relative_error")}]}
+// "quantization" (of codes: "format", "sqnr_db", null where there is no error, "relative_error")}],
+// "directories" (of several targets): [{"path", "target"}]}
 //
 // "files" lists everything in the directory but the manifest itself; "offset" counts from the start of the file;
+// Of an export of several targets, each directory has a manifest of its own and is what an export of the target alone
+// leaves; the manifest above them lists the files of them all and no tensors.
 // "modified" is in nanoseconds since the epoch; digests and checksums are empty where they were turned off.
 #pragma once
 
@@ -64,6 +67,12 @@ struct ManifestTensor {
   std::optional<ManifestQuantization> quantization = std::nullopt;
 };
 
+// Of an export of several targets: a directory that is an artifact of its own.
+struct ManifestDirectory {
+  std::string path;  // a name beside the manifest
+  std::string target;
+};
+
 struct Manifest {
   std::string export_name;
   std::string plan_hash;
@@ -77,6 +86,7 @@ struct Manifest {
   DigestAlgorithm digest = DigestAlgorithm::kSha256;
   std::vector<ManifestFile> files;
   std::vector<ManifestTensor> tensors;
+  std::vector<ManifestDirectory> directories = {};
 };
 
 [[nodiscard]] std::string ManifestToJson(const Manifest& manifest);

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "common/digest.h"
 #include "common/error.h"
 #include "worker/engine/storage/source.h"
 #include "worker/engine/target/rank_targets.h"
@@ -42,6 +43,32 @@ absl::Status ListFiles(const SourceDirectory& directory, const std::string& pref
   return absl::OkStatus();
 }
 
+// What a manifest stands in, and its text.
+struct Artifact {
+  std::unique_ptr<SourceDirectory> directory;
+  std::string text;
+  Manifest manifest;
+};
+
+// `path` for messages.
+absl::StatusOr<Artifact> OpenArtifact(absl::StatusOr<std::unique_ptr<SourceDirectory>> opened,
+                                      const std::string& path) {
+  const std::string manifest_path(kManifestFile);
+  if (!opened.ok() || !(*opened)->Exists(manifest_path)) {
+    return Error(Reason::kNotFound, "there is no artifact: no manifest.json",
+                 {.file = fmt::format("{}/{}", path, kManifestFile)});
+  }
+  auto text = (*opened)->ReadSmallFile(manifest_path, kMaximumManifest);
+  if (!text.ok()) {
+    return AsCorrupt(text.status(), {.file = manifest_path});
+  }
+  auto manifest = ParseManifest(*text);
+  if (!manifest.ok()) {
+    return AddWhere(manifest.status(), {.file = manifest_path});
+  }
+  return Artifact{.directory = *std::move(opened), .text = *std::move(text), .manifest = *std::move(manifest)};
+}
+
 class Verification {
  public:
   Verification(std::unique_ptr<SourceDirectory> directory, Manifest manifest,
@@ -51,6 +78,9 @@ class Verification {
   absl::StatusOr<VerifyReport> Run(int threads) {
     SLIPWAY_RETURN_IF_ERROR(CheckListing());
     SLIPWAY_RETURN_IF_ERROR(OpenFiles());
+    if (!manifest_.directories.empty()) {
+      return RunDirectories(threads);
+    }
     for (const ManifestFile& file : manifest_.files) {
       if (file.path.ends_with(".safetensors")) {
         SLIPWAY_RETURN_IF_ERROR(CheckHeader(file.path));
@@ -62,6 +92,11 @@ class Verification {
     }
     SLIPWAY_RETURN_IF_ERROR(CheckIndex());
     SLIPWAY_RETURN_IF_ERROR(VerifyBytes(manifest_, files_, threads, progress_));
+    return Report();
+  }
+
+ private:
+  [[nodiscard]] VerifyReport Report() const {
     VerifyReport report{.files = static_cast<std::int64_t>(manifest_.files.size()),
                         .tensors = static_cast<std::int64_t>(manifest_.tensors.size()),
                         .bytes = 0,
@@ -73,7 +108,70 @@ class Verification {
     return report;
   }
 
- private:
+  // Of several targets: every directory is proven by its own manifest, and each file of this one is a directory's, with
+  // the digest that the directory's manifest has of it.
+  absl::StatusOr<VerifyReport> RunDirectories(int threads) {
+    if (!manifest_.tensors.empty()) {
+      return Corrupt("the manifest of several targets has tensors of its own",
+                     {.tensor = manifest_.tensors.front().name, .file = std::string(kManifestFile)});
+    }
+    files_.clear();  // the directories open them again
+    std::map<std::string, ManifestFile> listed;
+    for (const ManifestFile& file : manifest_.files) {
+      listed.emplace(file.path, file);
+    }
+    VerifyReport report = Report();
+    for (const ManifestDirectory& named : manifest_.directories) {
+      SLIPWAY_ASSIGN_OR_RETURN(VerifiedDirectory verified, VerifyDirectory(named, threads, listed));
+      report.tensors += verified.tensors;
+      report.directories.push_back(std::move(verified));
+    }
+    return listed.empty() ? absl::StatusOr<VerifyReport>(std::move(report))
+                          : Corrupt("the file is of none of the targets", {.file = listed.begin()->first});
+  }
+
+  // Takes the directory's files out of `listed`.
+  absl::StatusOr<VerifiedDirectory> VerifyDirectory(const ManifestDirectory& named, int threads,
+                                                    std::map<std::string, ManifestFile>& listed) {
+    const Where where{.file = fmt::format("{}/{}", named.path, kManifestFile)};
+    auto opened = OpenArtifact(directory_->OpenDirectory(named.path), named.path);
+    if (!opened.ok()) {
+      return AsCorrupt(opened.status(), where);
+    }
+    Artifact artifact = *std::move(opened);
+    if (!artifact.manifest.directories.empty()) {
+      return Corrupt("a target's manifest has directories of its own", where);
+    }
+    const auto own = listed.extract(where.file);
+    if (!own || own.mapped().digest != DigestOf(artifact.text)) {
+      return Corrupt("a target's manifest is not the one that was written", where);
+    }
+    for (const ManifestFile& file : artifact.manifest.files) {
+      const auto node = listed.extract(fmt::format("{}/{}", named.path, file.path));
+      if (!node || node.mapped().size != file.size || node.mapped().digest != file.digest) {
+        return Corrupt("the manifests contradict each other", {.file = fmt::format("{}/{}", named.path, file.path)});
+      }
+    }
+    auto report = Verification(std::move(artifact.directory), std::move(artifact.manifest), progress_).Run(threads);
+    if (!report.ok()) {
+      Where inside = WhereOf(report.status());
+      inside.file = inside.file.empty() ? named.path : fmt::format("{}/{}", named.path, inside.file);
+      return Error(ReasonOf(report.status()), std::string(report.status().message()), inside);
+    }
+    return VerifiedDirectory{.target = named.target,
+                             .path = named.path,
+                             .files = report->files,
+                             .tensors = report->tensors,
+                             .bytes = report->bytes,
+                             .plan_hash = report->plan_hash};
+  }
+
+  [[nodiscard]] std::string DigestOf(std::string_view text) const {
+    Digest digest(manifest_.digest);
+    digest.Update(text);
+    return digest.Finish();
+  }
+
   absl::Status CheckListing() {
     std::set<std::string> found;
     if (const absl::Status status = ListFiles(*directory_, "", 0, found); !status.ok()) {
@@ -193,21 +291,8 @@ class Verification {
 
 absl::StatusOr<VerifyReport> VerifyArtifact(const std::string& directory, int threads,
                                             const std::function<void(std::int64_t)>& progress) {
-  auto opened = OpenLocalDirectory(directory);
-  const std::string manifest_path(kManifestFile);
-  if (!opened.ok() || !(*opened)->Exists(manifest_path)) {
-    return Error(Reason::kNotFound, "there is no artifact: no manifest.json",
-                 {.file = fmt::format("{}/{}", directory, kManifestFile)});
-  }
-  const auto text = (*opened)->ReadSmallFile(manifest_path, kMaximumManifest);
-  if (!text.ok()) {
-    return AsCorrupt(text.status(), {.file = manifest_path});
-  }
-  auto manifest = ParseManifest(*text);
-  if (!manifest.ok()) {
-    return AddWhere(manifest.status(), {.file = manifest_path});
-  }
-  return Verification(*std::move(opened), *std::move(manifest), progress).Run(std::max(threads, 1));
+  SLIPWAY_ASSIGN_OR_RETURN(Artifact artifact, OpenArtifact(OpenLocalDirectory(directory), directory));
+  return Verification(std::move(artifact.directory), std::move(artifact.manifest), progress).Run(std::max(threads, 1));
 }
 
 }  // namespace slipway::engine
