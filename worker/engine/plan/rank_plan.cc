@@ -252,8 +252,7 @@ class Cutter {
       }
       std::vector<Rectangle>& rectangles = found->second;
       std::ranges::sort(rectangles);
-      const auto twice = std::ranges::unique(rectangles);
-      rectangles.erase(twice.begin(), twice.end());
+      rectangles.erase(std::unique(rectangles.begin(), rectangles.end()), rectangles.end());
       SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, ShapeForTargets(plan_, tensor));
       if (!Cover(rectangles, MatrixSizeOf(shape))) {
         return Error(Reason::kTensorMissing, "the ranks do not have all of it", {.tensor = tensor.name});
