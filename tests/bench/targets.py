@@ -81,6 +81,8 @@ class Measurement:
         take_memory(free_memory() - MARGIN, hold=False)
         if state == "cold":
             drop(self.arguments.checkpoint)
+        else:
+            warm(self.arguments.checkpoint)
         share = cached_share(self.arguments.checkpoint)
         if (share > 0.05) if state == "cold" else (share < 0.99):
             sys.exit(f"{share:.0%} of the checkpoint is in the page cache, which is not {state}")
@@ -89,7 +91,6 @@ class Measurement:
         """{command: [(seconds, CPU seconds, peak)]}"""
         results = {name: [] for name in self.commands}
         names = list(self.commands)
-        warm(self.arguments.checkpoint)
         for run in range(self.arguments.runs):
             for name in names[run % len(names):] + names[:run % len(names)]:
                 self.prepare(state)

@@ -12,8 +12,6 @@ from harness import (CHECKPOINTS, Scratch, Service, big_checkpoint, describe, le
 FIXTURE = "llama3_tp2_pp2_torch_dist"
 TARGETS = ("huggingface", "tensorrt-llm", "vllm-sharded")
 SMALL_FILES = ("--max-shard-size", "64KB")
-# What names the job and not what it made.
-OF_THE_JOB = ("export",)
 
 
 def options_for(targets, *more):
@@ -22,13 +20,16 @@ def options_for(targets, *more):
 
 
 def contents(directory):
-    """{path: bytes} of an artifact; of a manifest.json what it says, but for the job's name."""
+    """{path: bytes} of an artifact; of a manifest.json what it says, but for the job's name and whether the iteration was
+    asked for: a worker that starts in the middle of an export is told which one it is."""
     found = {}
     for path in sorted(Path(directory).rglob("*")):
         if path.is_file():
             content = path.read_bytes()
             if path.name == "manifest.json":
-                content = {key: value for key, value in json.loads(content).items() if key not in OF_THE_JOB}
+                content = json.loads(content)
+                del content["export"]
+                content["options"].pop("iteration", None)
             found[str(path.relative_to(directory))] = content
     return found
 
@@ -72,8 +73,10 @@ class Targets(unittest.TestCase):
         result = slipway("export", CHECKPOINTS / FIXTURE, self.scratch / "out", *options_for(TARGETS), "--json")
         self.assertEqual(0, result.returncode, describe(result))
         self.assertEqual(list(TARGETS), json.loads(result.stdout.splitlines()[-1])["directories"])
-        verified = json.loads(slipway("verify", self.scratch / "out", "--json").stdout)
+        verified = json.loads(slipway("verify", self.scratch / "out", "--json", "--against",
+                                      CHECKPOINTS / FIXTURE).stdout)
         self.assertEqual(list(TARGETS), [directory["target"] for directory in verified["directories"]])
+        self.assertEqual([True] * len(TARGETS), [directory["comparison"]["passed"] for directory in verified["directories"]])
         self.assertEqual(verified["tensors"], sum(directory["tensors"] for directory in verified["directories"]))
         plan = json.loads(slipway("plan", CHECKPOINTS / FIXTURE, *options_for(TARGETS), "--json").stdout)["plan"]
         self.assertEqual(list(TARGETS), [directory["path"] for directory in plan["directories"]])

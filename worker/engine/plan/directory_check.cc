@@ -89,7 +89,7 @@ class DirectoryCheck {
 
   absl::Status CheckTensor(const OutputTensor& tensor) {
     if (tensor.shard < 0 || static_cast<std::size_t>(tensor.shard) >= plan_.shards.size()) {
-      return Error(Reason::kInternal, "the plan has it in no shard", {.tensor = tensor.name});
+      return Error(Reason::kInternal, "the plan has tensors in no shard");
     }
     const Shard& shard = plan_.shards[static_cast<std::size_t>(tensor.shard)];
     const auto directory = static_cast<std::size_t>(shard.directory);

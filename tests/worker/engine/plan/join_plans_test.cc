@@ -211,7 +211,8 @@ TEST(JoinPlans, TheHashIsOfWhatIsWrittenAndWhere) {
 
 // What is asked for of ranks reaches the targets that have such, and no other.
 TEST(JoinPlans, PlanningForSeveralTargetsJoinsThePlansOfEachAlone) {
-  const auto checkpoint = test::MakeCheckpoint({.hidden = 64, .ffn = 96, .dimension = 16});
+  const auto checkpoint =
+      test::MakeCheckpoint({.hidden = 64, .ffn = 96, .dimension = 16, .vocabulary = 100, .padded_vocabulary = 128});
   const auto plan_for = [&](const std::vector<std::string>& targets, std::int64_t tensor_parallel) {
     ExportOptions options = test::OptionsWith<&ExportOptions::targets>(targets);
     options.tensor_parallel = tensor_parallel;

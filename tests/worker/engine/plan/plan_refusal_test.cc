@@ -127,9 +127,7 @@ TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
 }
 
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
-  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::targets>(Names{"tensorrt-llm"}),
-                                       test::OptionsWith<&ExportOptions::targets>(Names{"huggingface", "tensorrt-llm"}),
-                                       test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
+  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
                                        test::OptionsWith<&ExportOptions::quantization>("int4-gptq")}) {
     const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
     EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);

@@ -239,7 +239,7 @@ TEST_F(SeveralTargets, VerifyingFindsWhatIsWrongInAnyOfThem) {
         test::WriteFile(output_ + "/" + file, content);
       },
       file);
-  change([&] { fs::remove_all(output_ + "/vllm-sharded"); }, "vllm-sharded/config.json");
+  change([&] { fs::remove_all(output_ + "/vllm-sharded"); }, "vllm-sharded/model.safetensors");
   change([&] { test::WriteFile(output_ + "/extra", ""); }, "extra");
   change([&] { test::WriteFile(output_ + "/vllm-sharded/extra", ""); }, "vllm-sharded/extra");
   // A directory's manifest that is whole in itself, but not the one that was written with the others.
