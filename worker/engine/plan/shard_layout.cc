@@ -28,10 +28,15 @@ std::int64_t HeaderBytes(const OutputTensor& tensor) {
 constexpr std::int64_t kEmptyHeader = 128;
 
 // Consumers view tensors in place, so each begins at a multiple of its element. Where one does not in its order,
-// tensors of larger elements go first.
-void Align(std::span<OutputTensor> tensors) {
+// tensors of larger elements go first; but a Hugging Face directory that is not quantized keeps its order.
+void Align(std::span<OutputTensor> tensors, bool is_rank) {
   std::int64_t position = 0;
-  bool aligned = true;
+  bool aligned = !is_rank &&
+                 std::ranges::none_of(tensors, [](const OutputTensor& tensor) { return tensor.quantized.has_value(); });
+  if (aligned) {
+    return;
+  }
+  aligned = true;
   for (const OutputTensor& tensor : tensors) {
     aligned = aligned && position % InfoOf(tensor.dtype).bytes == 0;
     position += tensor.bytes;
@@ -80,7 +85,7 @@ absl::Status FinishAll(std::vector<OutputTensor>& tensors, std::vector<Shard>& s
     Shard& shard = shards[i];
     const auto members = std::span(tensors).subspan(static_cast<std::size_t>(shard.first_tensor),
                                                     static_cast<std::size_t>(shard.tensor_count));
-    Align(members);
+    Align(members, shard.is_rank);
     SLIPWAY_RETURN_IF_ERROR(Finish(members, static_cast<std::int32_t>(i), shard));
   }
   return absl::OkStatus();

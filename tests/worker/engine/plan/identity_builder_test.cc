@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -244,10 +245,14 @@ TEST_F(Identity, TheCheckerFindsEveryWayToLoseDoubleOrBendATensor) {
   EXPECT_EQ(reason([](ExportPlan& p) { std::swap(p.tensors[1].name, p.tensors[3].name); }),
             Reason::kTensorShapeMismatch);
   EXPECT_EQ(reason([](ExportPlan& p) { p.tensors[1].transform.add_one = true; }), Reason::kTensorShapeMismatch);
-  EXPECT_EQ(reason([](ExportPlan& p) { p.tensors[0].scales.reset(); }), Reason::kTensorUnknown);
-  EXPECT_EQ(reason([](ExportPlan& p) { p.tensors[0].scales->rows = 64; }), Reason::kTensorShapeMismatch);
-  EXPECT_EQ(reason([](ExportPlan& p) { p.tensors[0].scales->columns = 0; }), Reason::kTensorShapeMismatch);
-  EXPECT_EQ(reason([](ExportPlan& p) { p.tensors[0].scales->region.tensor = 99; }), Reason::kInternal);
+  const auto scales = [](ExportPlan& p) -> std::optional<BlockScales>& {
+    return std::ranges::find_if(p.tensors, [](const OutputTensor& tensor) { return tensor.scales.has_value(); })
+        ->scales;
+  };
+  EXPECT_EQ(reason([&](ExportPlan& p) { scales(p).reset(); }), Reason::kTensorUnknown);
+  EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->rows = 64; }), Reason::kTensorShapeMismatch);
+  EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->columns = 0; }), Reason::kTensorShapeMismatch);
+  EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->region.tensor = 99; }), Reason::kInternal);
 }
 
 TEST_F(Identity, ItsHashTellsBlocksApart) {
