@@ -14,8 +14,8 @@ LLAMA_NORMS = {"input_layernorm": "input_layernorm", "post_layernorm": "post_att
 FEED_NORMS = {name: name for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm")}
 HEAD_NORMS = {"attention.q_layernorm": "self_attn.q_norm", "attention.k_layernorm": "self_attn.k_norm"}
 GATED = {"fc": "mlp.gate_proj", "gate": "mlp.up_proj", "proj": "mlp.down_proj"}
-LLAMA = dict(layer="model.layers.{}.", embedding="model.embed_tokens", final="model.norm", head="lm_head", norms=LLAMA_NORMS,
-             qkv="self_attn.{}_proj", dense="self_attn.o_proj", mlp=GATED)
+LLAMA = dict(layer="model.layers.{}.", embedding="model.embed_tokens", final="model.norm", head="lm_head",
+             norms=LLAMA_NORMS, qkv="self_attn.{}_proj", dense="self_attn.o_proj", mlp=GATED)
 GPT2 = dict(layer="transformer.h.{}.", embedding="transformer.wte", final="transformer.ln_f", head="lm_head",
             norms={"input_layernorm": "ln_1", "post_layernorm": "ln_2"}, joined="attn.c_attn", dense="attn.c_proj",
             mlp={"fc": "mlp.c_fc", "proj": "mlp.c_proj"}, transposed=True)
@@ -24,17 +24,21 @@ MOE = dict(router="mlp.gate", expert="mlp.experts.{}.", parts=("up_proj", "gate_
 # By Hugging Face's model_type.
 FAMILIES = {
     "llama": LLAMA, "mistral": LLAMA, "qwen2": LLAMA,
-    "mixtral": LLAMA | dict(router="block_sparse_moe.gate", expert="block_sparse_moe.experts.{}.", parts=("w3", "w1", "w2")),
-    "qwen3": LLAMA | dict(norms=LLAMA_NORMS | HEAD_NORMS), "qwen3_moe": LLAMA | dict(norms=LLAMA_NORMS | HEAD_NORMS) | MOE,
+    "mixtral": LLAMA | dict(router="block_sparse_moe.gate", expert="block_sparse_moe.experts.{}.",
+                            parts=("w3", "w1", "w2")),
+    "qwen3": LLAMA | dict(norms=LLAMA_NORMS | HEAD_NORMS),
+    "qwen3_moe": LLAMA | dict(norms=LLAMA_NORMS | HEAD_NORMS) | MOE,
     "gemma": LLAMA, "gemma2": LLAMA | dict(norms=LLAMA_NORMS | FEED_NORMS),
     "gemma3_text": LLAMA | dict(norms=LLAMA_NORMS | FEED_NORMS | HEAD_NORMS),
     "nemotron": LLAMA | dict(mlp={"fc": "mlp.up_proj", "proj": "mlp.down_proj"}),
     "starcoder2": LLAMA | dict(mlp={"fc": "mlp.c_fc", "proj": "mlp.c_proj"}),
     "gpt2": GPT2,
-    "falcon": GPT2 | dict(embedding="transformer.word_embeddings", norms={"input_layernorm": "ln_attn", "mlp_layernorm": "ln_mlp"},
-                          grouped="self_attention.query_key_value", dense="self_attention.dense", mlp=WIDE, transposed=False),
-    "gpt_neox": LLAMA | dict(layer="gpt_neox.layers.{}.", embedding="gpt_neox.embed_in", final="gpt_neox.final_layer_norm",
-                             head="embed_out", grouped="attention.query_key_value", dense="attention.dense", mlp=WIDE),
+    "falcon": GPT2 | dict(embedding="transformer.word_embeddings", mlp=WIDE, transposed=False,
+                          norms={"input_layernorm": "ln_attn", "mlp_layernorm": "ln_mlp"},
+                          grouped="self_attention.query_key_value", dense="self_attention.dense"),
+    "gpt_neox": LLAMA | dict(layer="gpt_neox.layers.{}.", embedding="gpt_neox.embed_in",
+                             final="gpt_neox.final_layer_norm", head="embed_out", mlp=WIDE,
+                             grouped="attention.query_key_value", dense="attention.dense"),
     "phi3": LLAMA | dict(joined="self_attn.qkv_proj", gate_up="mlp.gate_up_proj"),
 }
 PLUS_ONE = {"gemma", "gemma2", "gemma3_text", "nemotron"}
@@ -72,7 +76,13 @@ def below(matrices):
 
 
 def beside(matrices):
-    return Matrix(matrices[0].dtype, False, [b"".join(rows) for rows in zip(*(matrix.rows for matrix in matrices), strict=True)])
+    rows = zip(*(matrix.rows for matrix in matrices), strict=True)
+    return Matrix(matrices[0].dtype, False, [b"".join(parts) for parts in rows])
+
+
+def part_of(matrix, number, parts):
+    size = len(matrix.rows) // parts
+    return matrix.cut(number * size, size)
 
 
 def halves(matrices):
@@ -92,7 +102,7 @@ class Checkpoint:
         if mapping["world_size"] != self.size * self.stages or files != sorted(
                 f"rank{number}.safetensors" for number in range(mapping["world_size"])):
             raise ValueError(f"{files} for {mapping}")
-        self.ranks = [read_file(Path(directory) / f"rank{number}.safetensors") for number in range(mapping["world_size"])]
+        self.ranks = [read_file(Path(directory) / f"rank{number}.safetensors") for number in range(len(files))]
         self.out, self.taken = {}, [set() for _ in self.ranks]
 
     def each(self, stage, name):
@@ -166,7 +176,7 @@ class Checkpoint:
         for expert in range(count * self.groups):
             group, local = divmod(expert, count)
             of_group = [rank for rank in range(self.size) if rank % self.groups == group]
-            fc, projection = ([matrices[rank].cut(local * (size := len(matrices[rank].rows) // count), size) for rank in of_group]
+            fc, projection = ([part_of(matrices[rank], local, count) for rank in of_group]
                               for matrices in (fcs, projections))
             target = prefix + self.family["expert"].format(expert)
             for part, matrix in zip(self.family["parts"], (*halves(fc), beside(projection)), strict=True):

@@ -17,7 +17,7 @@ EVERYWHERE = [LLAMA, MIXTRAL, QWEN3_MOE]
 ONCE = {"llama2_tp4_pp1_padded-vocab_torch_dist": (4, 2, 1), "llama-tied_tp1_pp2_nonhomogeneous_torch_dist": (2, 3, 1),
         "mistral_tp1_pp1_fp16_torch_dist": (4, 1, 1), "qwen25_tp1_pp2_vpp2_torch": (4, 2, 1),
         "qwen3_tp2_pp2_mcore014_torch_dist": (4, 2, 1), "gemma3_tp2_pp1_torch_dist": (2, 2, 1), "derived_gemma": (2, 1, 1),
-        "derived_gemma2": (2, 1, 1), "derived_falcon": (2, 1, 1), "derived_phi3": (2, 1, 1),
+        "derived_gemma2": (2, 1, 1), "derived_falcon": (2, 1, 1), "derived_phi3": (2, 1, 1), "derived_gpt_neox": (2, 2, 1),
         "nemotron_tp2_pp1_torch_dist": (4, 2, 1), "starcoder2_tp2_pp1_fp32_torch_dist": (4, 2, 1),
         "gpt2_tp1_pp1_local-spec_torch_dist": (4, 2, 1), "zarr_core0.8_llama3_tp2_pp1": (2, 1, 1)}
 
@@ -61,7 +61,7 @@ class TensorRtLlm(unittest.TestCase):
         self.check(tied, (2, 2, 1), "--tensorrt-llm-version", "1.0")
 
     def test_a_hugging_face_directory_gives_the_same_files_as_the_checkpoint(self):
-        for fixture in (LLAMA, QWEN3_MOE):
+        for fixture in (LLAMA, QWEN3_MOE, "gpt2_tp1_pp1_local-spec_torch_dist"):
             with self.subTest(fixture):
                 outputs = [digests(self.export(source, self.scratch / f"{fixture}-of-{number}", (2, 2, 1)))
                            for number, source in enumerate((CHECKPOINTS / fixture, CHECKPOINTS / fixture / "golden_hf"))]

@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -31,7 +31,7 @@ struct Rectangle {
   std::int64_t rows = 0;
   std::int64_t first_column = 0;
   std::int64_t columns = 0;
-  auto operator<=>(const Rectangle&) const = default;
+  bool operator==(const Rectangle&) const = default;
 };
 
 // Whether intervals of columns leave none out. Sorts them.
@@ -251,7 +251,8 @@ class Cutter {
                      {.tensor = tensor.name});
       }
       std::vector<Rectangle>& rectangles = found->second;
-      std::ranges::sort(rectangles);
+      std::ranges::sort(rectangles, {},
+                        [](const Rectangle& r) { return std::tuple(r.first_row, r.rows, r.first_column, r.columns); });
       rectangles.erase(std::unique(rectangles.begin(), rectangles.end()), rectangles.end());
       SLIPWAY_ASSIGN_OR_RETURN(const Shape shape, ShapeForTargets(plan_, tensor));
       if (!Cover(rectangles, MatrixSizeOf(shape))) {

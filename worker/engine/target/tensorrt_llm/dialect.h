@@ -1,7 +1,6 @@
 // Versions of TensorRT-LLM that build engines from checkpoints, and what differs between them.
 #pragma once
 
-#include <compare>
 #include <string>
 #include <string_view>
 
@@ -12,7 +11,9 @@ namespace slipway::engine::tensorrt_llm {
 struct Version {
   int major = 0;
   int minor = 0;
-  auto operator<=>(const Version&) const = default;
+  friend constexpr bool operator<(Version a, Version b) {
+    return a.major != b.major ? a.major < b.major : a.minor < b.minor;
+  }
 };
 
 inline constexpr Version kOldest{0, 11};

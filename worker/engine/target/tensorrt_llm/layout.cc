@@ -107,7 +107,8 @@ struct Maker {
 std::vector<LeftOut> LeftOutOf(const HuggingFaceModel& source, const EngineModel& model, const Family& family) {
   std::vector<LeftOut> left_out;
   const std::string head = fmt::format("{}.weight", family.head);
-  for (const auto& [name, tensor] : source.tensors) {
+  for (const auto& entry : source.tensors) {
+    const std::string& name = entry.first;
     if (std::ranges::any_of(kBuffers,
                             [&](std::string_view suffix) { return std::string_view(name).ends_with(suffix); })) {
       left_out.push_back({name, "the engine computes it"});
@@ -121,7 +122,7 @@ std::vector<LeftOut> LeftOutOf(const HuggingFaceModel& source, const EngineModel
 std::vector<std::string> WarningsOf(const EngineModel& model, const Family& family, const Dialect& dialect,
                                     const std::string& rounded) {
   std::vector<std::string> warnings;
-  if (!dialect.named && family.since > tensorrt_llm::kOldest) {
+  if (!dialect.named && tensorrt_llm::kOldest < family.since) {
     warnings.push_back(
         fmt::format("TensorRT-LLM loads {} so from version {} on", family.architecture, ToString(family.since)));
   }

@@ -11,6 +11,6 @@ namespace slipway::engine {
 // divides tensor_parallel: groups of experts inside each stage. OPTION_UNSUPPORTED, with what would work, for families
 // that its engines lack and for sizes that do not divide; CONFIGURATION_INVALID, TENSOR_MISSING, TENSOR_SHAPE_MISMATCH
 // where config.json and the tensors do not belong together; LIMIT_EXCEEDED.
-absl::StatusOr<RankLayout> TensorRtLlmLayout(const HuggingFaceModel& model, const RankRequest& request);
+absl::StatusOr<RankLayout> TensorRtLlmLayout(const HuggingFaceModel& source, const RankRequest& request);
 
 }  // namespace slipway::engine
