@@ -89,7 +89,7 @@ struct QuantizedPart {
   std::int32_t weight = -1;  // index into ExportPlan::quantized, or -1: `constant`, an F32
   StoredRole role = StoredRole::kCodes;
   float constant = 0;
-  std::uint32_t word = 0;  // of kZeroPoints
+  std::uint32_t word = 0;  // of kConstantZeroPoints
 };
 
 // The regions' elements one after the other, permuted unless there is nothing to permute, are the output tensor in

@@ -76,6 +76,7 @@ std::string_view NameOf(StoredRole role) {
     case StoredRole::kShape:
       return "shape";
     case StoredRole::kZeroPoints:
+    case StoredRole::kConstantZeroPoints:
       return "zero points";
     case StoredRole::kGroupIndex:
       return "groups of columns";

@@ -12,9 +12,9 @@
 //     tensor_scale), or value / (scale / tensor_scale), the divisor rounded first.
 //  4. A code stands for element * scale, the product rounded to FP32; of two levels, element times that divisor.
 //
-// Rules of a range (kInt4 alone) have a zero point z beside each scale, an integer within [-8, 7]: the code that stands
-// for 0. A block's range is from low, its least value or 0, to high, its largest or 0; where an amax is given, from
-// -amax to amax.
+// Rules of a range (kInt4 in groups alone, and not in kWordsRows) have a zero point z beside each scale, an integer
+// within [-8, 7]: the code that stands for 0. A block's range is from low, its least value or 0, to high, its largest
+// or 0; where an amax is given, from -amax to amax.
 //  2. scale = (high - low) / bound, z = -8 - (low / scale rounded to the nearest integer, ties to even), within
 //     [-8, 7]. kRange computes in FP32 and rounds the scale alone; kRangeRounded rounds the difference, the quotient,
 //     low / scale and -8 - that to scale_dtype, one after the other, as tensor libraries do. A range of 0 has a scale

@@ -33,8 +33,8 @@ std::int64_t PagesOf(const WindowRange& range) {
 }  // namespace
 
 LoadedSegment::~LoadedSegment() {
-  for (const std::int32_t weight : written_) {
-    stash_->Drop(weight);
+  for (const ScaleStash::Key& key : written_) {
+    stash_->Drop(key);
   }
 }
 
@@ -178,12 +178,13 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
   const QuantizedPart& quantized = *tensor.quantized;
   if (part.stashed) {
     // Filled by the time that they are written: the codes' segments come before this one.
-    const ScaleStash::Bytes scales = quantization.stash->Of(quantized.weight);
-    pieces_.push_back(PieceOf({scales.get() + part.first_element, static_cast<std::size_t>(part.bytes)}));
-    stashed_.push_back(scales);
+    const ScaleStash::Key key(quantized.weight, quantized.role);
+    const ScaleStash::Bytes kept = quantization.stash->Of(key);
+    pieces_.push_back(PieceOf({kept.get() + part.first_element, static_cast<std::size_t>(part.bytes)}));
+    stashed_.push_back(kept);
     stash_ = quantization.stash;
     if (part.ends) {
-      written_.push_back(quantized.weight);
+      written_.push_back(key);
     }
     return absl::OkStatus();
   }

@@ -77,7 +77,7 @@ class LoadedSegment {
   std::vector<std::size_t> first_pieces_;
   std::vector<ScaleStash::Bytes> stashed_;  // that pieces are of
   ScaleStash* stash_ = nullptr;             // where they are from
-  std::vector<std::int32_t> written_;       // weights whose last scales these are
+  std::vector<ScaleStash::Key> written_;    // what ends here
   std::vector<Rounding> roundings_;
   std::vector<std::vector<RowStatistics>> statistics_;
 };

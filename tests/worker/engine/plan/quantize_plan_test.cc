@@ -176,6 +176,29 @@ TEST(QuantizePlan, FusedSiblingsOfOtherGroupsAreRefusedByName) {
   EXPECT_THAT(WhereOf(refused).tensor, testing::HasSubstr("self_attn"));
 }
 
+TEST(QuantizePlan, SiblingsWithAndWithoutZeroPointsAreRefusedByName) {
+  const absl::Status refused =
+      TryPlan(WithRecipe("rules: [{modules: ['*'], format: int4, group: 32}, {modules: ['*k_proj'], format: int4, "
+                         "group: 32, symmetric: false}]\nconfig_form: compressed-tensors"))
+          .status();
+  EXPECT_EQ(ReasonOf(refused), Reason::kOptionUnsupported);
+  EXPECT_THAT(WhereOf(refused).tensor, testing::HasSubstr("self_attn"));
+}
+
+// Its config.json has one size of groups and one kind of zero points for all.
+TEST(QuantizePlan, WhatANativeFormCannotDescribeIsRefusedByName) {
+  for (const char* other : {"group: 64", "group: 32, symmetric: true"}) {
+    const absl::Status refused =
+        TryPlan(WithRecipe(std::string("rules: [{modules: ['*'], format: int4, group: 32}, {modules: ['*mlp*'], "
+                                       "format: int4, ") +
+                           other + "}]\nconfig_form: native"))
+            .status();
+    EXPECT_EQ(ReasonOf(refused), Reason::kOptionUnsupported);
+    EXPECT_THAT(WhereOf(refused).tensor, testing::HasSubstr("mlp"));
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("config form native"));
+  }
+}
+
 TEST(QuantizePlan, WhereNothingIsQuantizedTheRecipeIsRefused) {
   const absl::Status refused =
       TryPlan(WithRecipe("rules: [{modules: ['*'], format: nvfp4}, {modules: ['model.*'], format: none}]")).status();
