@@ -105,8 +105,8 @@ class QuantizedShards : public testing::TestWithParam<Case> {
   std::shared_ptr<const ExportPlan> Plan(const Case& wanted, std::int64_t maximum_shard_bytes = 5'000'000'000) {
     ExportOptions options;
     options.checkpoint = checkpoint_;
-    options.quantization = wanted.quantization;
     options.recipe = wanted.recipe;
+    options.quantization = options.recipe.empty() ? wanted.quantization : "none";
     options.config_form = wanted.form;
     options.scale_search = wanted.search;
     options.maximum_shard_bytes = maximum_shard_bytes;
