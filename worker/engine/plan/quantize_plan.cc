@@ -16,6 +16,7 @@
 #include "common/count_of.h"
 #include "common/error.h"
 #include "worker/engine/plan/input_ranges.h"
+#include "worker/engine/plan/input_scales.h"
 #include "worker/engine/plan/kv_cache_scales.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/quantization_candidates.h"
@@ -45,6 +46,12 @@ class Stage {
     }
     SLIPWAY_RETURN_IF_ERROR(CheckCandidates(candidates_, plan_));
     SLIPWAY_RETURN_IF_ERROR(ChooseForm());
+    if (HasPreQuantScales()) {
+      const auto stores = [this](const QuantizationCandidate& candidate) {
+        return candidate.rule != nullptr && Stores(*layouts_.at(candidate.rule->choice()), StoredRole::kPreQuantScale);
+      };
+      SLIPWAY_ASSIGN_OR_RETURN(absorbed_, AbsorbInputScales(candidates_, *ranges_, stores, plan_));
+    }
     SLIPWAY_RETURN_IF_ERROR(Replace());
     SLIPWAY_RETURN_IF_ERROR(InputRanges(recipe_, ranges_, plan_));
     MakeScaleGroups();
@@ -169,8 +176,7 @@ class Stage {
     SLIPWAY_RETURN_IF_ERROR(PermuteStrips(quantized));
     if (ranges_ != nullptr) {
       if (const auto given = ranges_->modules.find(quantized.module); given != ranges_->modules.end()) {
-        quantized.pre_quant_scale = given->second.pre_quant_scale;
-        SLIPWAY_RETURN_IF_ERROR(TakeAmaxes(given->second, quantized));
+        SLIPWAY_RETURN_IF_ERROR(TakeRanges(given->second, quantized));
       }
     }
     SLIPWAY_RETURN_IF_ERROR(CheckPreQuantScale(quantized));
@@ -196,6 +202,22 @@ class Stage {
                                "not store: give --config-form modelopt and a format with pre_quant_scale, such as "
                                "int4-awq",
                                weight.format->name, NameOf(weight.layout->form)));
+  }
+
+  // What the checkpoint says of a weight, unless it is no longer what it says that of.
+  [[nodiscard]] absl::Status TakeRanges(const ModuleRanges& given, QuantizedWeight& weight) const {
+    if (!absorbed_.by_weights.contains(weight.module)) {
+      weight.pre_quant_scale = absorbed_.by_norms.contains(weight.module) ? nullptr : given.pre_quant_scale;
+      return TakeAmaxes(given, weight);
+    }
+    return weight.layout->activations != Activations::kStatic
+               ? absl::OkStatus()
+               : Refused(
+                     weight.module,
+                     fmt::format("was divided by scales of its input (AWQ, SmoothQuant), which {} in config form {} "
+                                 "does not store, and the range of the input is of what they make of it: give "
+                                 "--config-form modelopt, or a recipe with activations: dynamic",
+                                 weight.format->name, NameOf(weight.layout->form)));
   }
 
   // Given amaxes count where the weight has a scale for each of them. They do not say where a range begins and ends:
@@ -298,7 +320,8 @@ class Stage {
       const auto given = ranges_ == nullptr
                              ? decltype(ranges_->modules.end())()
                              : ranges_->modules.find(plan_.quantized[static_cast<std::size_t>(index)].module);
-      if (ranges_ == nullptr || given == ranges_->modules.end() || !given->second.weight_amax) {
+      if (ranges_ == nullptr || given == ranges_->modules.end() || !given->second.weight_amax ||
+          absorbed_.by_weights.contains(given->first)) {
         return std::nullopt;
       }
       largest = std::max(largest.value_or(0), *given->second.weight_amax);
@@ -358,6 +381,7 @@ class Stage {
   ConfigForm form_ = ConfigForm::kModelOpt;
   std::map<FormatChoice, const Layout*> layouts_;
   std::vector<QuantizedModule> modules_;
+  AbsorbedScales absorbed_;
 };
 
 }  // namespace

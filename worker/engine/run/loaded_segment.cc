@@ -11,6 +11,7 @@
 #include "worker/engine/run/code_bands.h"
 #include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/transform/block_scales.h"
+#include "worker/engine/transform/column_factors.h"
 #include "worker/engine/transform/element_transform.h"
 #include "worker/engine/transform/low_rank_update.h"
 
@@ -96,6 +97,16 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
 }
 
 absl::Status LoadedSegment::FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
+                                     Rounding* rounding) {
+  std::byte* const begin = free_;
+  SLIPWAY_RETURN_IF_ERROR(MakePart(plan, tensor, part, rounding));
+  if (tensor.column_factors != nullptr) {
+    ScaleColumns(tensor, part.first_element, {begin, free_});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadedSegment::MakePart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
                                      Rounding* rounding) {
   const ElementTransform& transform = tensor.transform;
   std::byte* const begin = free_;

@@ -57,6 +57,7 @@ class LoadedSegment {
   absl::Status FillPieces(const ExportPlan& plan, const Shard& shard, const Quantization* quantization);
   // Makes the part's elements, the pieces of which follow those that there are; a buffered part's in one, at free_.
   absl::Status FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part, Rounding* rounding);
+  absl::Status MakePart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part, Rounding* rounding);
   absl::Status FillQuantized(const ExportPlan& plan, const TensorPart& part, const Quantization& quantization);
   // The given amaxes of the blocks that a part codes; none where they follow from the values.
   [[nodiscard]] std::vector<float> AmaxesOf(const QuantizedWeight& weight, const TensorPart& part) const;

@@ -16,6 +16,7 @@
 
 #include "tests/support/random_export.h"
 #include "tests/support/safetensors_writer.h"
+#include "worker/engine/float_bits.h"
 #include "worker/engine/quantize/packing.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/quantize/reference.h"
@@ -324,6 +325,50 @@ TEST_F(QuantizedShardRuns, AnInterruptedExportGoesOnFromItsFinishedShardsToTheSa
           EXPECT_EQ(StatisticsToJson(*recorded).dump(), StatisticsToJson(*measured).dump());
         }
       }
+    }
+  }
+}
+
+// As norms and weights of AWQ get the scales of inputs.
+TEST_F(QuantizedShardRuns, ColumnsAreMultipliedByTheirFactorsBeforeTheyAreCoded) {
+  AddLayer();
+  Write();
+  const auto reference = MakeReferenceQuantizer();
+  for (const Case& wanted : {Case{"int4", "native", "amax", "scales", "qweight"},
+                             Case{"int4", "modelopt", "amax", "weight_scale", "weight"}}) {
+    const auto unscaled = Plan(wanted);
+    ASSERT_NE(unscaled, nullptr);
+    ExportPlan plan = *unscaled;
+    std::map<std::string, std::vector<float>> factors;
+    for (QuantizedWeight& weight : plan.quantized) {
+      std::vector<float>& of_weight = factors[weight.module];
+      for (std::int64_t i = 0; i < weight.columns; ++i) {
+        of_weight.push_back(std::ldexp(1 + static_cast<float>(random_() % 64) / 64, static_cast<int>(random_() % 5)));
+      }
+      weight.values.column_factors = std::make_shared<const std::vector<float>>(of_weight);
+    }
+    const auto norm = std::ranges::find(plan.tensors, "model.norm.weight", &OutputTensor::name);
+    norm->column_factors = std::make_shared<const std::vector<float>>(std::vector<float>{2, 0.5F, 4});
+    MemoryBudget memory(plan.peak_memory_bytes);
+    const std::vector<std::string> files = Run(plan, 2, 20'000, memory);
+    EXPECT_TRUE(files == Run(plan, 1, kSegmentBytes, memory));
+    EXPECT_EQ(BytesOf(plan, files, "model.norm.weight"), std::string("\x81\2\x83\3\5\7", 6));  // 2^n: exponents alone
+    for (const Weight& weight : weights_) {
+      const QuantizedWeight& planned = *std::ranges::find(plan.quantized, weight.module, &QuantizedWeight::module);
+      std::string scaled = weight.bytes;
+      for (std::size_t i = 0; i < scaled.size() / 2; ++i) {
+        const float product = ValueAt(weight.bytes, i) * factors[weight.module][i % factors[weight.module].size()];
+        const std::uint16_t half = ToBFloat16(product);
+        std::memcpy(scaled.data() + 2 * i, &half, 2);
+      }
+      std::string codes(static_cast<std::size_t>(CodeBytes(planned.coding, weight.rows, weight.columns)), '\0');
+      ASSERT_TRUE(
+          reference
+              ->Quantize({.coding = planned.coding,
+                          .values = {DType::kBF16, std::as_bytes(std::span(scaled)), weight.rows, weight.columns},
+                          .codes = std::as_writable_bytes(std::span(codes))})
+              .ok());
+      EXPECT_TRUE(codes == BytesOf(plan, files, weight.module + "." + wanted.codes)) << weight.module;
     }
   }
 }
