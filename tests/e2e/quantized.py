@@ -41,11 +41,13 @@ def ranges_file(ranges):
 
 
 def recipe_of(rules, settings=""):
-    """A recipe's text; `rules`: (pattern or patterns, format, group or None), `settings`: lines before them."""
+    """A recipe's text; `rules`: (pattern or patterns, format, group or None, symmetric if it is said), `settings`:
+    lines before them."""
     lines = [*settings.splitlines(), "rules:"]
-    for modules, name, group in rules:
+    for modules, name, group, *symmetric in rules:
         lines += [f"  - modules: {json.dumps([modules] if isinstance(modules, str) else list(modules))}",
                   f"    format: {name}"] + ([f"    group: {group}"] if group else [])
+        lines += [f"    symmetric: {json.dumps(value)}" for value in symmetric if value is not None]
     return "\n".join(lines) + "\n"
 
 
@@ -63,27 +65,30 @@ def values_of(tensor):
 
 
 class Decoded:
-    """A weight [rows, columns]: `elements`, row-major; `scale(row, column)`; the element's `grid`."""
+    """A weight [rows, columns]: `elements`, row-major; `scale(row, column)`; the element's `grid`; of each scale the
+    element that is 0 (`zero_points`), if it is not 0 everywhere."""
 
-    def __init__(self, shape, elements, scales, blocks, grid):
+    def __init__(self, shape, elements, scales, blocks, grid, zero_points=None):
         self.rows, self.columns = shape
         self.elements, self.scales, self.grid = elements, scales, GRIDS[grid]
         self.block_rows, self.block_columns = blocks
         self.across = -(-self.columns // self.block_columns)
+        self.zero_points = zero_points or [0] * len(scales)
         if len(elements) != self.rows * self.columns:
             raise ValueError(f"{len(elements)} elements of {shape}")
         if len(scales) != -(-self.rows // self.block_rows) * self.across:
             raise ValueError(f"{len(scales)} scales of {shape} in blocks of {blocks}")
 
     def row(self, number):
-        """(element, scale) along a row."""
+        """(element, scale, zero point) along a row."""
         base = number // self.block_rows * self.across
         begin = number * self.columns
-        return [(self.elements[begin + column], self.scales[base + column // self.block_columns])
-                for column in range(self.columns)]
+        blocks = (base + column // self.block_columns for column in range(self.columns))
+        return [(self.elements[begin + column], self.scales[block], self.zero_points[block])
+                for column, block in enumerate(blocks)]
 
     def values(self):
-        return [element * scale for row in range(self.rows) for element, scale in self.row(row)]
+        return [(element - zero) * scale for row in range(self.rows) for element, scale, zero in self.row(row)]
 
     def squared_error(self, source):
         return sum((value - wanted)**2 for value, wanted in zip(self.values(), source, strict=True))
@@ -94,10 +99,10 @@ class Decoded:
         position = {value: i for i, value in enumerate(self.grid)}
         index = 0
         for row in range(self.rows):
-            for element, scale in self.row(row):
-                quotient = source[index] / scale
+            for element, scale, zero in self.row(row):
+                quotient = source[index] / scale + zero
                 at = position[element]
-                slack = 1e-6 * abs(quotient)  # quotients are computed in FP32
+                slack = 1e-6 * abs(quotient - zero)  # quotients are computed in FP32
                 if at > 0 and quotient < halves[at - 1] - slack or at < len(halves) and quotient > halves[at] + slack:
                     return index
                 index += 1
@@ -176,9 +181,9 @@ def decode(tensors, module, shape):
             if list(group) != [column // blocks[1] for column in range(columns)]:
                 raise ValueError(f"{module}.g_idx")
         else:
-            order = [0, 4, 1, 5, 2, 6, 3, 7]  # AutoAWQ: the word's nibble i is column (0 2 4 6 1 3 5 7)[i]
-            codes = _transposed([[row[base + order[i]] for base in range(0, rows, 8) for i in range(8)]
-                                 for row in _words(get("qweight"), 4)])
+            codes = _transposed(_autoawq(get("qweight"), rows))
+            zeros = [zero - 8 for row in _transposed(_autoawq(get("qzeros"), rows)) for zero in row]
+            return Decoded(shape, [code - 8 for row in codes for code in row], scales, blocks, "int4", zeros)
         return Decoded(shape, [code - 8 for row in codes for code in row], scales, blocks, "int4")
     codes = get("weight_packed") or get("weight")
     scale = get("weight_scale") or get("weight_scale_inv")
@@ -196,7 +201,22 @@ def decode(tensors, module, shape):
         else:
             second, = values_of(get("weight_global_scale"))
             scales = [fp32(value / second) for value in scales]
-    return Decoded(shape, elements, scales, blocks, grid)
+    zeros = get("weight_zero_point")
+    return Decoded(shape, elements, scales, blocks, grid, _zero_points(zeros, rows) if zeros else None)
+
+
+def _autoawq(tensor, rows):
+    """AutoAWQ's words [.., N / 8]: codes [..][N]. The word's nibble i is column (0 2 4 6 1 3 5 7)[i]."""
+    order = [0, 4, 1, 5, 2, 6, 3, 7]
+    return [[row[base + order[i]] for base in range(0, rows, 8) for i in range(8)] for row in _words(tensor, 4)]
+
+
+def _zero_points(tensor, rows):
+    """Of compressed-tensors, [N / 8, K / group] words of eight rows: of each row one after the other."""
+    _, (_, across), data = tensor
+    words = array("I", data)
+    return [(words[row // 8 * across + place] >> 4 * (row % 8) & 15) - 8 for row in range(rows)
+            for place in range(across)]
 
 
 def _flat_rows(tensor, rows):

@@ -40,6 +40,8 @@ class Golden:
     kv_cache: str = ""
     modules: tuple = ()       # of the recipe
     mixture: bool = False     # each layer as the golden's config.json says
+    group: int = 0            # of the recipe
+    symmetric: bool = None    # likewise
 
 
 GOLDENS = [
@@ -72,6 +74,8 @@ GOLDENS = [
     Golden("llama", "ct_w8a8", "int8", "compressed-tensors", NEAREST, activations="dynamic"),
     Golden("llama", "ct_w8a8_static", "int8", "compressed-tensors", NEAREST, ranges=True, activations="static"),
     Golden("llama", "ct_w4a16", "int4", "compressed-tensors", NEAREST),
+    Golden("llama", "ct_w4a16_asym", "int4", "compressed-tensors", NEAREST, symmetric=False),
+    Golden("llama", "awq_rtn", "int4", "native", group=32),
     Golden("llama", "ct_w4a8", "int4", "compressed-tensors", NEAREST, activations="dynamic"),
     Golden("llama", "ct_nvfp4", "nvfp4", "compressed-tensors", SECOND_SCALE, ranges=True),
     Golden("llama", "ct_mxfp4", "mxfp4", "compressed-tensors", activations="dynamic"),
@@ -80,7 +84,6 @@ GOLDENS = [
 
 # Of tests/data/quantization.
 LEFT_OUT = {
-    "llama_awq_rtn": "it is asymmetric, with zero points; int4 is symmetric",
     "llama_gptq_rtn": "int4-gptq takes calibration",
     "llama_int4_awq": "it takes calibration",
     "llama_int8_sq": "it takes calibration",
@@ -99,7 +102,7 @@ def comparable(config):
 
 def rules_of(golden):
     if not golden.mixture:
-        return [(golden.modules or "*", golden.format, None)]
+        return [(golden.modules or "*", golden.format, golden.group, golden.symmetric)]
     described = json.loads((QUANTIZATION / f"{golden.source}_{golden.name}.json").read_text())
     layers = described["config"]["quantized_layers"]
     return [([name for name, layer in layers.items() if layer["quant_algo"] == algorithm], algorithm.lower(), None)
@@ -116,9 +119,10 @@ class QuantizedGoldens(unittest.TestCase):
     def export(self, golden, expected):
         output = self.scratch / f"{golden.source}_{golden.name}"
         options = ["--config-form", golden.form]
-        if golden.activations or golden.modules or golden.mixture:
+        if golden.activations or golden.modules or golden.mixture or golden.group or golden.symmetric is not None:
             recipe = self.scratch / "recipe.yaml"
-            recipe.write_text(recipe_of(rules_of(golden), f"activations: {golden.activations or 'static'}"))
+            activations = golden.activations or ("static" if golden.ranges else "none")
+            recipe.write_text(recipe_of(rules_of(golden), f"activations: {activations}"))
             options += ["--recipe", recipe]
         else:
             options += ["--quantization", golden.format]

@@ -89,7 +89,7 @@ struct QuantizedPart {
   std::int32_t weight = -1;  // index into ExportPlan::quantized, or -1: `constant`, an F32
   StoredRole role = StoredRole::kCodes;
   float constant = 0;
-  std::uint32_t word = 0;  // of kZeroPoints
+  std::uint32_t word = 0;  // of kConstantZeroPoints
 };
 
 // The regions' elements one after the other, permuted unless there is nothing to permute, are the output tensor in
@@ -103,6 +103,9 @@ struct OutputTensor {
   ElementTransform transform;
   std::optional<BlockScales> scales;    // present: the elements are FP8 codes, and the output is a matrix of values
   std::optional<LowRankUpdate> update;  // present: the output is a matrix to which an adapter is added
+  // Or null. After all of that, each column of the matrix, or element of the vector, is multiplied by its own, in FP32,
+  // and rounded to the output's dtype once more.
+  std::shared_ptr<const std::vector<float>> column_factors;
   // The regions may be those of the output's neighbours too: an adapter's A, which all targets of one weight have.
   bool shares_source = false;
   std::optional<QuantizedPart> quantized;  // present: it has no regions, but what is made of that weight's values

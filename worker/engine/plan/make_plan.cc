@@ -133,6 +133,19 @@ std::int64_t LayersOf(const ExportPlan& plan) {
   return layers;
 }
 
+// Supplied ranges are of inputs as they come; weights that were divided by scales of theirs take others.
+absl::Status CheckRangesAreOfInputs(const Ranges& calibrated) {
+  for (const auto& [module, given] : calibrated.modules) {
+    if (given.pre_quant_scale != nullptr) {
+      return Error(Reason::kOptionUnsupported,
+                   "ModelOpt divided its weight by scales of its input (AWQ, SmoothQuant): --ranges does not go with "
+                   "that; leave it out, the checkpoint has ranges of its own",
+                   {.tensor = module});
+    }
+  }
+  return absl::OkStatus();
+}
+
 // What the options ask for. `calibrated`: what the checkpoint was calibrated for, or null.
 absl::Status Quantize(const Ranges* calibrated, std::int64_t layers, ExportPlan& plan) {
   SLIPWAY_ASSIGN_OR_RETURN(const std::optional<Recipe> recipe, RecipeFor(plan.options, calibrated));
@@ -142,6 +155,9 @@ absl::Status Quantize(const Ranges* calibrated, std::int64_t layers, ExportPlan&
   std::optional<Ranges> supplied;
   if (!plan.options.ranges.empty()) {
     SLIPWAY_ASSIGN_OR_RETURN(supplied, ReadRanges(plan.options.ranges));
+    if (calibrated != nullptr) {
+      SLIPWAY_RETURN_IF_ERROR(CheckRangesAreOfInputs(*calibrated));
+    }
   }
   return QuantizePlan(*recipe, supplied ? &*supplied : calibrated, layers, plan);
 }

@@ -52,11 +52,22 @@ std::string OutputHash(const ExportPlan& plan) {
   return out.Finish();
 }
 
+void AddFloats(std::span<const float> values, Serializer& out) {
+  out.Count(values.size());
+  for (const float value : values) {
+    out.Number(std::bit_cast<std::int32_t>(value));
+  }
+}
+
 // What is done to the elements on the way: it differs between checkpoints that hold the same model otherwise (FP32
 // masters, norms stored minus 1).
 void AddTransform(const OutputTensor& tensor, Serializer& out) {
   const bool permuted = !tensor.permutation.IsNone();
-  out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0) | (tensor.update ? 4 : 0));
+  const bool factors = tensor.column_factors != nullptr;
+  out.Number((tensor.transform.add_one ? 1 : 0) | (permuted ? 2 : 0) | (tensor.update ? 4 : 0) | (factors ? 8 : 0));
+  if (factors) {
+    AddFloats(*tensor.column_factors, out);
+  }
   if (permuted) {
     out.Numbers(tensor.permutation.view);
     for (const std::uint8_t axis : tensor.permutation.order) {  // as many as the view has axes
@@ -122,13 +133,6 @@ void AddSources(const OutputTensor& tensor, Serializer& out) {
     for (const SourceRegion& region : tensor.update->b) {
       AddRegion(region, out);
     }
-  }
-}
-
-void AddFloats(std::span<const float> values, Serializer& out) {
-  out.Count(values.size());
-  for (const float value : values) {
-    out.Number(std::bit_cast<std::int32_t>(value));
   }
 }
 

@@ -48,6 +48,9 @@ std::string TransformToText(const OutputTensor& tensor) {
     add("cast " + std::string(InfoOf(transform.from).safetensors_name) + " to " +
         std::string(InfoOf(transform.to).safetensors_name));
   }
+  if (tensor.column_factors != nullptr) {
+    add("multiply by the scales of inputs");
+  }
   return text.empty() ? "copy" : text;
 }
 
@@ -76,6 +79,7 @@ std::string_view NameOf(StoredRole role) {
     case StoredRole::kShape:
       return "shape";
     case StoredRole::kZeroPoints:
+    case StoredRole::kConstantZeroPoints:
       return "zero points";
     case StoredRole::kGroupIndex:
       return "groups of columns";

@@ -18,7 +18,7 @@ absl::Status Refused(std::string_view tensor, std::string message) {
 }
 
 bool AreAlike(const RecipeRule* a, const RecipeRule* b) {
-  return a == b || (a != nullptr && b != nullptr && a->format == b->format && a->group == b->group);
+  return a == b || (a != nullptr && b != nullptr && a->choice() == b->choice() && a->group == b->group);
 }
 
 // "rule 2 (modules *mpl*, layers 0, -1)"

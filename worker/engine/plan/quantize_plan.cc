@@ -16,6 +16,7 @@
 #include "common/count_of.h"
 #include "common/error.h"
 #include "worker/engine/plan/input_ranges.h"
+#include "worker/engine/plan/input_scales.h"
 #include "worker/engine/plan/kv_cache_scales.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/quantization_candidates.h"
@@ -45,6 +46,12 @@ class Stage {
     }
     SLIPWAY_RETURN_IF_ERROR(CheckCandidates(candidates_, plan_));
     SLIPWAY_RETURN_IF_ERROR(ChooseForm());
+    if (HasPreQuantScales()) {
+      const auto stores = [this](const QuantizationCandidate& candidate) {
+        return candidate.rule != nullptr && Stores(*layouts_.at(candidate.rule->choice()), StoredRole::kPreQuantScale);
+      };
+      SLIPWAY_ASSIGN_OR_RETURN(absorbed_, AbsorbInputScales(candidates_, *ranges_, stores, plan_));
+    }
     SLIPWAY_RETURN_IF_ERROR(Replace());
     SLIPWAY_RETURN_IF_ERROR(InputRanges(recipe_, ranges_, plan_));
     MakeScaleGroups();
@@ -67,10 +74,10 @@ class Stage {
   }
 
   absl::Status ChooseForm() {
-    std::vector<const Format*> formats;
+    std::vector<FormatChoice> formats;
     for (const QuantizationCandidate& candidate : candidates_) {
-      if (candidate.rule != nullptr && std::ranges::find(formats, candidate.rule->format) == formats.end()) {
-        formats.push_back(candidate.rule->format);
+      if (candidate.rule != nullptr && std::ranges::find(formats, candidate.rule->choice()) == formats.end()) {
+        formats.push_back(candidate.rule->choice());
       }
     }
     if (formats.empty()) {
@@ -83,17 +90,20 @@ class Stage {
     if (!wish.form) {
       wish.form = engine::ChooseForm(formats, wish);
       if (!wish.form) {
-        return Refused("", formats.size() == 1 ? WhyNoLayout(*formats.front(), Wish())
+        LayoutWish alone = Wish();
+        alone.symmetric = formats.front().symmetric;
+        return Refused("", formats.size() == 1 ? WhyNoLayout(*formats.front().format, alone)
                                                : "no form of config.json has all the recipe's formats");
       }
     }
     form_ = *wish.form;
-    for (const Format* format : formats) {
-      const Layout* const layout = ChooseLayout(*format, wish);
+    for (const FormatChoice& choice : formats) {
+      wish.symmetric = choice.symmetric;
+      const Layout* const layout = ChooseLayout(*choice.format, wish);
       if (layout == nullptr) {
-        return Refused("", WhyNoLayout(*format, wish));
+        return Refused("", WhyNoLayout(*choice.format, wish));
       }
-      layouts_.emplace(format, layout);
+      layouts_.emplace(choice, layout);
     }
     return absl::OkStatus();
   }
@@ -104,14 +114,14 @@ class Stage {
     for (std::size_t i = 0; i < plan_.tensors.size(); ++i) {
       const QuantizationCandidate* const candidate =
           next != candidates_.end() && next->tensor == i ? &*next++ : nullptr;
-      if (candidate == nullptr || candidate->rule == nullptr || !Takes(candidate->rule->format, plan_.tensors[i])) {
+      if (candidate == nullptr || candidate->rule == nullptr || !Takes(*candidate->rule, plan_.tensors[i])) {
         if (candidate != nullptr) {
           modules_.push_back({.name = candidate->module});
         }
         tensors.push_back(std::move(plan_.tensors[i]));
         continue;
       }
-      const Layout& layout = *layouts_.at(candidate->rule->format);
+      const Layout& layout = *layouts_.at(candidate->rule->choice());
       SLIPWAY_ASSIGN_OR_RETURN(std::vector<LinearWeight> weights,
                                LinearWeightsOf(plan_, plan_.tensors[i], layout.stacked_experts));
       for (LinearWeight& weight : weights) {
@@ -128,8 +138,8 @@ class Stage {
   }
 
   // What a layout for stacked experts does not take stays as it is: that is what the form means.
-  [[nodiscard]] bool Takes(const Format* format, const OutputTensor& tensor) const {
-    return !layouts_.at(format)->stacked_experts || IsStackedExperts(tensor);
+  [[nodiscard]] bool Takes(const RecipeRule& rule, const OutputTensor& tensor) const {
+    return !layouts_.at(rule.choice())->stacked_experts || IsStackedExperts(tensor);
   }
 
   absl::Status Quantize(LinearWeight weight, const RecipeRule& rule, const Layout& layout,
@@ -166,8 +176,7 @@ class Stage {
     SLIPWAY_RETURN_IF_ERROR(PermuteStrips(quantized));
     if (ranges_ != nullptr) {
       if (const auto given = ranges_->modules.find(quantized.module); given != ranges_->modules.end()) {
-        quantized.pre_quant_scale = given->second.pre_quant_scale;
-        SLIPWAY_RETURN_IF_ERROR(TakeAmaxes(given->second, quantized));
+        SLIPWAY_RETURN_IF_ERROR(TakeRanges(given->second, quantized));
       }
     }
     SLIPWAY_RETURN_IF_ERROR(CheckPreQuantScale(quantized));
@@ -195,12 +204,29 @@ class Stage {
                                weight.format->name, NameOf(weight.layout->form)));
   }
 
-  // Given amaxes count where the weight has a scale for each of them.
+  // What the checkpoint says of a weight, unless it is no longer what it says that of.
+  [[nodiscard]] absl::Status TakeRanges(const ModuleRanges& given, QuantizedWeight& weight) const {
+    if (!absorbed_.by_weights.contains(weight.module)) {
+      weight.pre_quant_scale = absorbed_.by_norms.contains(weight.module) ? nullptr : given.pre_quant_scale;
+      return TakeAmaxes(given, weight);
+    }
+    return weight.layout->activations != Activations::kStatic
+               ? absl::OkStatus()
+               : Refused(
+                     weight.module,
+                     fmt::format("was divided by scales of its input (AWQ, SmoothQuant), which {} in config form {} "
+                                 "does not store, and the range of the input is of what they make of it: give "
+                                 "--config-form modelopt, or a recipe with activations: dynamic",
+                                 weight.format->name, NameOf(weight.layout->form)));
+  }
+
+  // Given amaxes count where the weight has a scale for each of them. They do not say where a range begins and ends:
+  // with zero points, the values do.
   static absl::Status TakeAmaxes(const ModuleRanges& given, QuantizedWeight& weight) {
-    if (!given.weight_amaxes) {
+    const Coding& coding = weight.coding;
+    if (!given.weight_amaxes || HasZeroPoints(coding.rule)) {
       return absl::OkStatus();
     }
-    const Coding& coding = weight.coding;
     const std::int64_t columns = coding.sharing == Sharing::kRow     ? 1
                                  : coding.sharing == Sharing::kGroup ? weight.columns / coding.group
                                                                      : -1;
@@ -294,7 +320,8 @@ class Stage {
       const auto given = ranges_ == nullptr
                              ? decltype(ranges_->modules.end())()
                              : ranges_->modules.find(plan_.quantized[static_cast<std::size_t>(index)].module);
-      if (ranges_ == nullptr || given == ranges_->modules.end() || !given->second.weight_amax) {
+      if (ranges_ == nullptr || given == ranges_->modules.end() || !given->second.weight_amax ||
+          absorbed_.by_weights.contains(given->first)) {
         return std::nullopt;
       }
       largest = std::max(largest.value_or(0), *given->second.weight_amax);
@@ -302,7 +329,24 @@ class Stage {
     return largest;
   }
 
+  // Native forms describe one layout with one size of groups, for all modules.
+  [[nodiscard]] absl::Status CheckOneLayout() const {
+    const QuantizedModule* first = nullptr;
+    for (const QuantizedModule& module : modules_) {
+      first = first == nullptr && module.layout != nullptr ? &module : first;
+      if (module.layout != nullptr && (module.layout != first->layout || module.group != first->group)) {
+        return Refused(module.name, fmt::format("is quantized otherwise than {}, which config form {} cannot say: give "
+                                                "--config-form modelopt or compressed-tensors, or one rule",
+                                                first->name, NameOf(form_)));
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status DescribeInConfig() {
+    if (form_ == ConfigForm::kNative) {
+      SLIPWAY_RETURN_IF_ERROR(CheckOneLayout());
+    }
     // A tied output layer is a linear layer all the same, to engines that look for those.
     if (std::ranges::none_of(modules_, [](const QuantizedModule& module) {
           return module.name == "lm_head" || module.name.ends_with(".lm_head") || module.name == "embed_out";
@@ -335,8 +379,9 @@ class Stage {
   std::vector<QuantizationCandidate> candidates_;  // in the order of tensors
   bool has_experts_ = false;
   ConfigForm form_ = ConfigForm::kModelOpt;
-  std::map<const Format*, const Layout*> layouts_;
+  std::map<FormatChoice, const Layout*> layouts_;
   std::vector<QuantizedModule> modules_;
+  AbsorbedScales absorbed_;
 };
 
 }  // namespace

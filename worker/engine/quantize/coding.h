@@ -12,6 +12,17 @@
 //     tensor_scale), or value / (scale / tensor_scale), the divisor rounded first.
 //  4. A code stands for element * scale, the product rounded to FP32; of two levels, element times that divisor.
 //
+// Rules of a range (kInt4 in groups alone, and not in kWordsRows) have a zero point z beside each scale, an integer
+// within [-8, 7]: the code that stands for 0. A block's range is from low, its least value or 0, to high, its largest
+// or 0; where an amax is given, from -amax to amax.
+//  2. scale = (high - low) / bound, z = -8 - (low / scale rounded to the nearest integer, ties to even), within
+//     [-8, 7]. kRange computes in FP32 and rounds the scale alone; kRangeRounded rounds the difference, the quotient,
+//     low / scale and -8 - that to scale_dtype, one after the other, as tensor libraries do. A range of 0 has a scale
+//     of
+//     1. Scales are limited as kAmax's are, and so is the difference.
+//  3. code = z + the integer nearest to value / scale within [-8 - z, 7 - z].
+//  4. It stands for (code - z) * scale.
+//
 // Squared errors, of statistics and of the search for scales: e = value - element * scale, e * e, added up in chunks
 // of 128 neighbours of a row (the last is what is left): lane j of 8 adds e * e of elements j, j + 8, ... in order;
 // the chunk is ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7)), in FP32. Chunks are added up in FP64, left to right
@@ -48,6 +59,8 @@ enum class ScaleRule : std::uint8_t {
   // E4M3: (amax / bound) * tensor_scale, within [2^-9, 448], with tensor_scale the reciprocal of kTwoLevel's; a block
   // of zeros has 0.125. value / (scale / tensor_scale) (compressed-tensors)
   kTwoLevelReciprocal,
+  kRange,         // (high - low) / bound with a zero point, rounded to scale_dtype (AutoAWQ)
+  kRangeRounded,  // the same with each step rounded to it (compressed-tensors)
 };
 
 // How codes lie in memory. N rows, K columns.
@@ -70,6 +83,11 @@ SLIPWAY_HOST_DEVICE constexpr bool IsTwoLevel(ScaleRule rule) {
   return rule == ScaleRule::kTwoLevel || rule == ScaleRule::kTwoLevelReciprocal;
 }
 
+// Whether blocks have zero points.
+SLIPWAY_HOST_DEVICE constexpr bool HasZeroPoints(ScaleRule rule) {
+  return rule == ScaleRule::kRange || rule == ScaleRule::kRangeRounded;
+}
+
 enum class ScaleSearch : std::uint8_t {
   kAmax,          // the rule's scale
   kSquaredError,  // of the rule's scale and its neighbours (scale_search.h) that of least squared error; the first of
@@ -81,7 +99,7 @@ struct Coding {
   Sharing sharing = Sharing::kTensor;
   std::int32_t group = 0;  // of kGroup and kSquare
   ScaleRule rule = ScaleRule::kAmax;
-  float bound = 448;                // 448, 127, 127.5, 7, 7.5, 6: what amax becomes
+  float bound = 448;                // 448, 127, 127.5, 7, 7.5, 6: what amax becomes; 15: what a range does
   DType scale_dtype = DType::kF32;  // F32, BF16, F16, F8_E4M3 (kTwoLevel), U8 (E8M0)
   Packing packing = Packing::kBytes;
   ScaleSearch search = ScaleSearch::kAmax;

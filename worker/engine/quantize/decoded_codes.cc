@@ -30,16 +30,26 @@ class BandReader {
       case Packing::kWords: {
         const std::int64_t in_word = coding_.element == Element::kInt8 ? 4 : 8;
         const std::int64_t words = (columns_ + in_word - 1) / in_word;
-        return Offset(row * words + column / in_word, column % in_word, 32 / static_cast<int>(in_word));
+        return Offset(band_.codes, row * words + column / in_word, column % in_word, 32 / static_cast<int>(in_word));
       }
-      case Packing::kWordsColumns: {
-        constexpr std::array<std::int64_t, 8> kPlaces = {0, 4, 1, 5, 2, 6, 3, 7};  // of column i, from the low nibble
-        return Offset(column * (rows_ / 8) + row / 8, kPlaces[static_cast<std::size_t>(row % 8)], 4);
-      }
+      case Packing::kWordsColumns:
+        return Offset(band_.codes, column * (rows_ / 8) + row / 8, kAwqPlaces[static_cast<std::size_t>(row % 8)], 4);
       case Packing::kWordsRows:
-        return Offset(column / 8 * rows_ + row, column % 8, 4);
+        return Offset(band_.codes, column / 8 * rows_ + row, column % 8, 4);
     }
     return 0;
+  }
+
+  // Which code is 0.
+  [[nodiscard]] float ZeroPointAt(std::int64_t row, std::int64_t column) const {
+    if (!HasZeroPoints(coding_.rule)) {
+      return 0;
+    }
+    const std::int64_t place = column / coding_.group;
+    if (coding_.packing == Packing::kWordsColumns) {
+      return Offset(band_.zero_points, place * (rows_ / 8) + row / 8, kAwqPlaces[static_cast<std::size_t>(row % 8)], 4);
+    }
+    return Offset(band_.zero_points, row / 8 * (columns_ / coding_.group) + place, row % 8, 4);
   }
 
   [[nodiscard]] float ScaleAt(std::int64_t row, std::int64_t column) const {
@@ -59,6 +69,8 @@ class BandReader {
   }
 
  private:
+  static constexpr std::array<std::int64_t, 8> kAwqPlaces = {0, 4, 1, 5, 2, 6, 3, 7};  // of row i, from the low nibble
+
   [[nodiscard]] std::uint8_t Byte(std::int64_t at) const {
     return std::to_integer<std::uint8_t>(band_.codes[static_cast<std::size_t>(at)]);
   }
@@ -72,9 +84,9 @@ class BandReader {
   }
 
   // An integer to which 2^(bits - 1) was added: number `place` of word `at`.
-  [[nodiscard]] float Offset(std::int64_t at, std::int64_t place, int bits) const {
+  [[nodiscard]] static float Offset(std::span<const std::byte> words, std::int64_t at, std::int64_t place, int bits) {
     std::uint32_t word = 0;
-    std::memcpy(&word, band_.codes.data() + at * 4, sizeof(word));
+    std::memcpy(&word, words.data() + at * 4, sizeof(word));
     const auto code = static_cast<int>(word >> (static_cast<int>(place) * bits) & ((1U << bits) - 1));
     return static_cast<float>(code - (1 << (bits - 1)));
   }
@@ -107,12 +119,16 @@ std::vector<RowStatistics> MeasureStoredBand(const Values& values, const StoredB
     for (std::size_t j = 0; j < columns; ++j) {
       const float element = reader.ElementAt(i, static_cast<std::int64_t>(j));
       const float scale = reader.ScaleAt(i, static_cast<std::int64_t>(j));
-      const float product = element * scale;
+      const float zero = reader.ZeroPointAt(i, static_cast<std::int64_t>(j));
+      const float product = (element - zero) * scale;
       errors[j] = row[j] - product;
       statistics.amax = std::max(statistics.amax, std::fabs(row[j]));
       statistics.largest_error = std::max(statistics.largest_error, std::fabs(errors[j]));
-      statistics.saturated += std::fabs(row[j] / scale) > largest ? 1 : 0;
-      statistics.zeros += row[j] != 0 && element == 0 ? 1 : 0;
+      const float quotient = row[j] / scale;
+      const bool beyond =
+          HasZeroPoints(band.coding.rule) ? quotient < -8 - zero || quotient > 7 - zero : std::fabs(quotient) > largest;
+      statistics.saturated += beyond ? 1 : 0;
+      statistics.zeros += row[j] != 0 && element == zero ? 1 : 0;
     }
     statistics.squared_error = SumOfSquares(columns, [&](std::size_t j) { return errors[j]; });
     statistics.squared_value = SumOfSquares(columns, [&](std::size_t j) { return row[j]; });

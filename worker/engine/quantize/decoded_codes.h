@@ -13,8 +13,9 @@ namespace slipway::engine {
 // A band as quantizer.h has it.
 struct StoredBand {
   Coding coding;
-  std::span<const std::byte> codes;   // CodeBytes
-  std::span<const std::byte> scales;  // ScaleCount of scale_dtype; empty for kTensor
+  std::span<const std::byte> codes;             // CodeBytes
+  std::span<const std::byte> scales;            // ScaleCount of scale_dtype; empty for kTensor
+  std::span<const std::byte> zero_points = {};  // of codings that have them: words as PackZeroPoints makes them
   float tensor_scale = 1;
 };
 

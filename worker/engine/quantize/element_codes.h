@@ -99,6 +99,15 @@ SLIPWAY_HOST_DEVICE constexpr std::uint8_t Encode(Element element, float value) 
   return static_cast<std::uint8_t>(EncodeInteger(value, -8, 7));
 }
 
+// The same about a zero point, 0 for what is no kInt4.
+SLIPWAY_HOST_DEVICE constexpr std::uint8_t Encode(Element element, float value, std::int32_t zero_point) {
+  if (element != Element::kInt4) {
+    return Encode(element, value);
+  }
+  const auto zero = static_cast<float>(zero_point);
+  return static_cast<std::uint8_t>(EncodeInteger(value, -8 - zero, 7 - zero) + zero_point);
+}
+
 // Of what Encode gives.
 SLIPWAY_HOST_DEVICE constexpr float Decode(Element element, std::uint8_t code) {
   switch (element) {
@@ -111,6 +120,11 @@ SLIPWAY_HOST_DEVICE constexpr float Decode(Element element, std::uint8_t code) {
       break;
   }
   return static_cast<float>(static_cast<std::int8_t>(code));
+}
+
+// How many scales it is worth: what is left of it where the zero point is taken off.
+SLIPWAY_HOST_DEVICE constexpr float Decode(Element element, std::uint8_t code, std::int32_t zero_point) {
+  return Decode(element, code) - static_cast<float>(zero_point);
 }
 
 // 2^(code - 127), for codes up to 254.

@@ -50,7 +50,8 @@ Units UnitsOf(const Layout& layout) {
     case Packing::kNibbleRows:
       return {.rows = 2};
     case Packing::kWords:
-      return {.columns = layout.coding.element == Element::kInt8 ? 4 : 8};
+      return {.rows = HasZeroPoints(layout.coding.rule) ? 8 : 1,  // of a word of zero points
+              .columns = layout.coding.element == Element::kInt8 ? 4 : 8};
     case Packing::kWordsColumns:
       return {.rows = 8};
     case Packing::kWordsRows:
@@ -77,7 +78,8 @@ std::optional<std::string> WhyNotSquares(const Layout& layout, std::int64_t rows
 bool Fits(const Layout& layout, const LayoutWish& wish) {
   const bool form = wish.form ? layout.form == *wish.form : !layout.stacked_experts;
   const bool activations = !wish.activations || layout.activations == *wish.activations;
-  return form && activations && (layout.activations != Activations::kStatic || wish.has_ranges);
+  const bool symmetric = !wish.symmetric || *wish.symmetric != HasZeroPoints(layout.coding.rule);
+  return form && activations && symmetric && (layout.activations != Activations::kStatic || wish.has_ranges);
 }
 
 int Consumers(const Layout& layout, bool has_experts) {
@@ -159,21 +161,24 @@ std::string WhyNoLayout(const Format& format, const LayoutWish& wish) {
   }
   std::string has;
   for (const Layout& layout : format.layouts) {
-    const std::string one = fmt::format("{} with activations {}", NameOf(layout.form), NameOf(layout.activations));
+    const std::string one = fmt::format("{} with activations {}{}", NameOf(layout.form), NameOf(layout.activations),
+                                        HasZeroPoints(layout.coding.rule) ? " and zero points" : "");
     if (has.find(one) == std::string::npos) {
       has += (has.empty() ? "" : ", ") + one;
     }
   }
-  return fmt::format("{} has no layout{}{}; there are: {}.", format.name,
+  return fmt::format("{} has no layout{}{}{}; there are: {}.", format.name,
                      wish.form ? fmt::format(" in the form {}", NameOf(*wish.form)) : "",
+                     wish.symmetric ? (*wish.symmetric ? " without zero points" : " with zero points") : "",
                      wish.activations ? fmt::format(" with activations {}", NameOf(*wish.activations)) : "", has);
 }
 
-std::optional<ConfigForm> ChooseForm(std::span<const Format* const> formats, const LayoutWish& wish) {
+std::optional<ConfigForm> ChooseForm(std::span<const FormatChoice> formats, const LayoutWish& wish) {
   LayoutWish here = wish;
   here.form.reset();
-  if (std::ranges::all_of(formats, [&](const Format* format) { return format == formats.front(); })) {
-    const Layout* const layout = formats.empty() ? nullptr : ChooseLayout(*formats.front(), here);
+  if (std::ranges::all_of(formats, [&](const FormatChoice& choice) { return choice == formats.front(); })) {
+    here.symmetric = formats.empty() ? std::nullopt : formats.front().symmetric;
+    const Layout* const layout = formats.empty() ? nullptr : ChooseLayout(*formats.front().format, here);
     return layout == nullptr ? std::nullopt : std::optional(layout->form);
   }
   std::optional<ConfigForm> best;
@@ -181,8 +186,9 @@ std::optional<ConfigForm> ChooseForm(std::span<const Format* const> formats, con
   for (const ConfigForm form : {ConfigForm::kModelOpt, ConfigForm::kCompressedTensors}) {
     here.form = form;
     int fewest = kConsumers;
-    for (const Format* format : formats) {
-      const Layout* const layout = ChooseLayout(*format, here);
+    for (const FormatChoice& choice : formats) {
+      here.symmetric = choice.symmetric;
+      const Layout* const layout = ChooseLayout(*choice.format, here);
       fewest = std::min(fewest, layout == nullptr ? -1 : Consumers(*layout, wish.has_experts));
     }
     if (fewest > most) {

@@ -45,7 +45,8 @@ enum class StoredRole : std::uint8_t {
   kInputScale,            // amax of the input / input_bound
   kInputScaleReciprocal,  // input_bound / amax of the input
   kShape,                 // I64 [2]: N, K
-  kZeroPoints,            // the constant `word`s that symmetric codes have where the form wants zero points
+  kZeroPoints,            // one a block, of codings that have them, in words as PackZeroPoints makes them
+  kConstantZeroPoints,    // the `word`s, all alike, that symmetric codes have where the form wants zero points
   kGroupIndex,            // I32 [K]: k / group
   kPreQuantScale,         // [K]: the input is multiplied by it; only where the source has one that nothing took in.
                           // A layout without it needs weights that took it in
@@ -57,7 +58,7 @@ struct LayoutTensor {
   DType dtype = DType::kF32;  // of kScales: Coding::scale_dtype
   bool model_dtype = false;   // instead: that of the unquantized weights (BF16 or F16); of kScales and kTensorScale it
                               // is scale_dtype, too: the plan sets it
-  std::uint32_t word = 0;     // of kZeroPoints
+  std::uint32_t word = 0;     // of kConstantZeroPoints
   Shape (*shape)(std::int64_t rows, std::int64_t columns, const Coding& coding) = nullptr;  // for what CanCode takes
 };
 
@@ -89,7 +90,8 @@ struct Format {
   std::string_view name;            // "nvfp4": --quantization
   std::string_view summary;         // "NVFP4 E2M1, blocks of 16"
   std::span<const Layout> layouts;  // one or more; the first one's activations are the default. Of those that fit,
-                                    // `auto` takes the one that most consumers load, the first of equals
+                                    // `auto` takes the one that most consumers load, the first of equals; so does
+                                    // a form that has several
   double bits = 0;                  // a weight, scales included, of large layers
   std::span<const std::int32_t> groups = {};  // sizes of groups that can be chosen; empty: the coding's
   std::int64_t column_multiple = 1;           // K, beside `group` of kGroup
@@ -111,6 +113,7 @@ std::optional<std::string> WhyNot(const Format& format, const Layout& layout, st
 // What a layout is chosen by.
 struct LayoutWish {
   std::optional<ConfigForm> form = {};          // absent: that of the layout that most consumers load
+  std::optional<bool> symmetric = {};           // without zero points, or with; absent: as the form's writers have it
   std::optional<Activations> activations = {};  // absent: the format's default, or what goes without ranges
   bool has_ranges = false;                      // of inputs: kStatic is not taken without
   bool has_experts = false;
@@ -120,8 +123,16 @@ struct LayoutWish {
 const Layout* ChooseLayout(const Format& format, const LayoutWish& wish);
 std::string WhyNoLayout(const Format& format, const LayoutWish& wish);
 
+// A format as a recipe asks for it; `symmetric` as above.
+struct FormatChoice {
+  const Format* format = nullptr;
+  std::optional<bool> symmetric = {};
+  auto operator<=>(const FormatChoice&) const = default;
+};
+
 // The form in which all formats of a recipe have a layout, the one that most consumers load; absent where there is
-// none. Of a single format that is ChooseLayout's, of a mixture no native one. `wish.form` is not looked at.
-std::optional<ConfigForm> ChooseForm(std::span<const Format* const> formats, const LayoutWish& wish);
+// none. Of a single format that is ChooseLayout's, of a mixture no native one. `wish.form` and `wish.symmetric` are not
+// looked at.
+std::optional<ConfigForm> ChooseForm(std::span<const FormatChoice> formats, const LayoutWish& wish);
 
 }  // namespace slipway::engine

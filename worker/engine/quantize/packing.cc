@@ -137,4 +137,22 @@ void PackStrip(const Coding& coding, std::span<const std::uint8_t> codes, std::i
   }
 }
 
+void PackZeroPoints(Packing packing, std::span<const std::byte> zero_points, std::int64_t rows,
+                    std::span<std::byte> words) {
+  const bool columns = packing == Packing::kWordsColumns;
+  const std::int64_t across = static_cast<std::int64_t>(zero_points.size()) / rows;
+  const std::int64_t strips = rows / kWordNibbles;
+  for (std::int64_t strip = 0; strip < strips; ++strip) {
+    for (std::int64_t place = 0; place < across; ++place) {
+      std::uint32_t word = 0;
+      for (std::int64_t i = 0; i < kWordNibbles; ++i) {
+        const std::int64_t row = strip * kWordNibbles + (columns ? kAwqOrder[static_cast<std::size_t>(i)] : i);
+        const std::int64_t at = columns ? place * rows + row : row * across + place;
+        word |= Offset(std::to_integer<std::uint8_t>(zero_points[static_cast<std::size_t>(at)])) << (4 * i);
+      }
+      StoreWord(word, columns ? place * strips + strip : strip * across + place, words);
+    }
+  }
+}
+
 }  // namespace slipway::engine

@@ -24,4 +24,10 @@ namespace slipway::engine {
 void PackStrip(const Coding& coding, std::span<const std::uint8_t> codes, std::int64_t first_row, std::int64_t rows,
                std::int64_t columns, std::span<std::byte> packed);
 
+// Zero points, a byte each as Quantizer gives them, into words of eight neighbouring rows', which lie as the codes of a
+// word do: of kWordsColumns [scales a row, rows / 8] in AutoAWQ's order, of any other packing [rows / 8, scales a row].
+// `rows` is a multiple of 8.
+void PackZeroPoints(Packing packing, std::span<const std::byte> zero_points, std::int64_t rows,
+                    std::span<std::byte> words);
+
 }  // namespace slipway::engine

@@ -21,6 +21,10 @@ bool StoresScales(const Coding& coding) {
     case ScaleRule::kTwoLevel:
     case ScaleRule::kTwoLevelReciprocal:
       return coding.scale_dtype == DType::kF8E4M3 && coding.sharing != Sharing::kTensor;
+    case ScaleRule::kRange:
+    case ScaleRule::kRangeRounded:
+      return IsFloat(coding.scale_dtype) && coding.sharing == Sharing::kGroup && coding.element == Element::kInt4 &&
+             coding.packing != Packing::kWordsRows;
   }
   return false;
 }

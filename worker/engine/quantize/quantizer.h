@@ -27,7 +27,7 @@ struct RowStatistics {
   double squared_value = 0;
   float amax = 0;
   float largest_error = 0;     // |e|
-  std::int64_t saturated = 0;  // |value / scale| > the largest element
+  std::int64_t saturated = 0;  // |value / scale| > the largest element; beyond the codes' ends about a zero point
   std::int64_t zeros = 0;      // values that are not zero and became zero
   bool operator==(const RowStatistics&) const = default;
 };
@@ -46,6 +46,8 @@ struct QuantizeJob {
   std::span<std::byte> codes = {};           // CodeBytes
   std::span<std::byte> scales = {};          // ScaleCount of scale_dtype, row-major [N, scales a row]; for
                                              // kWordsColumns and kWordsRows [scales a row, N]
+  std::span<std::byte> zero_points = {};     // of codings that have them: ScaleCount bytes in the order of `scales`,
+                                             // in two's complement; packing.h makes a file's words of them
   std::span<RowStatistics> statistics = {};  // one a row
 };
 

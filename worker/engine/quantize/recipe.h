@@ -12,6 +12,8 @@
 //     - modules: ["*"]                  (patterns of module names, * and ?)
 //       format: nvfp4                   (a format's name, or none)
 //       group: 16                       (optional)
+//       symmetric: true                 (optional; false: int4 and int4-awq with zero points. Absent: as the form has
+//                                        it, compressed-tensors without, native AWQ with)
 //     - modules: ["*self_attn*"]
 //       format: fp8
 //     - layers: [0, -1]                 (instead of modules, or with it: layers by number, -1 is the last)
@@ -34,6 +36,8 @@ struct RecipeRule {
   std::vector<std::int64_t> layers;  // from 0, or from the end by negative numbers; empty: all, and what has no layer
   const Format* format = nullptr;    // null: not quantized
   std::optional<std::int32_t> group;
+  std::optional<bool> symmetric = {};
+  [[nodiscard]] FormatChoice choice() const { return {format, symmetric}; }
 };
 
 struct Recipe {

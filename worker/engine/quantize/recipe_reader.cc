@@ -175,6 +175,7 @@ class RecipeReader {
     RecipeRule rule;
     bool has_format = false;
     YAML::Node group;
+    YAML::Node symmetric;
     const std::array keys = std::to_array<Key>({
         {"modules", [&](const YAML::Node& value) { return ReadModules(value, rule); }},
         {"layers", [&](const YAML::Node& value) { return ReadLayers(value, rule); }},
@@ -188,12 +189,18 @@ class RecipeReader {
            group.reset(value);
            return absl::OkStatus();
          }},
+        {"symmetric",
+         [&](const YAML::Node& value) {
+           symmetric.reset(value);
+           return absl::OkStatus();
+         }},
     });
     SLIPWAY_RETURN_IF_ERROR(ReadMapping(node, "a rule", keys));
     if (!has_format) {
       return WrongAt(node, "a rule has no format (none is one)");
     }
     SLIPWAY_RETURN_IF_ERROR(ReadGroup(group, rule));
+    SLIPWAY_RETURN_IF_ERROR(ReadSymmetric(symmetric, rule));
     recipe_.rules.push_back(std::move(rule));
     return absl::OkStatus();
   }
@@ -274,6 +281,22 @@ class RecipeReader {
     }
     rule.group = group;
     return absl::OkStatus();
+  }
+
+  static absl::Status ReadSymmetric(const YAML::Node& node, RecipeRule& rule) {
+    if (!node.IsDefined() || node.IsNull()) {
+      return absl::OkStatus();
+    }
+    constexpr std::array<std::string_view, 2> kWords = {"false", "true"};
+    SLIPWAY_ASSIGN_OR_RETURN(const std::size_t choice, Choice(node, "symmetric", kWords));
+    if (rule.format == nullptr) {
+      return WrongAt(node, "symmetric without a format");
+    }
+    rule.symmetric = choice == 1;
+    const bool known = std::ranges::any_of(rule.format->layouts, [&](const Layout& layout) {
+      return HasZeroPoints(layout.coding.rule) != *rule.symmetric;
+    });
+    return known ? absl::OkStatus() : WrongAt(node, fmt::format("{} has no zero points", rule.format->name));
   }
 
   Recipe recipe_;

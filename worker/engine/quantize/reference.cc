@@ -16,14 +16,27 @@
 namespace slipway::engine {
 namespace {
 
+// What a block's values are divided by, and which code stands for 0.
+struct Grid {
+  float scale = 1;
+  std::int32_t zero_point = 0;
+};
+
+// A grid, and what is stored of its scale.
+struct StoredGrid {
+  std::uint32_t scale = 0;
+  Grid grid;
+};
+
 // value - element * scale, for the code that the value gets.
-float ErrorOf(Element element, float value, float scale) {
-  const float product = Decode(element, Encode(element, value / scale)) * scale;
+float ErrorOf(Element element, float value, const Grid& grid) {
+  const std::uint8_t code = Encode(element, value / grid.scale, grid.zero_point);
+  const float product = Decode(element, code, grid.zero_point) * grid.scale;
   return value - product;
 }
 
-double SquaredError(Element element, std::span<const float> values, float scale) {
-  return SumOfSquares(values.size(), [&](std::size_t i) { return ErrorOf(element, values[i], scale); });
+double SquaredError(Element element, std::span<const float> values, const Grid& grid) {
+  return SumOfSquares(values.size(), [&](std::size_t i) { return ErrorOf(element, values[i], grid); });
 }
 
 // A block's values, row by row.
@@ -46,10 +59,20 @@ class BlockValues {
     return amax;
   }
 
-  [[nodiscard]] double SquaredErrorUnder(Element element, float scale) const {
+  // From 0, if need be, to 0.
+  [[nodiscard]] Range Ends() const {
+    Range range;
+    for (const float value : values_) {
+      range.low = std::min(range.low, value);
+      range.high = std::max(range.high, value);
+    }
+    return range;
+  }
+
+  [[nodiscard]] double SquaredErrorUnder(Element element, const Grid& grid) const {
     double sum = 0;
     for (std::size_t first = 0; first < values_.size(); first += columns_) {
-      sum += SquaredError(element, std::span(values_).subspan(first, columns_), scale);
+      sum += SquaredError(element, std::span(values_).subspan(first, columns_), grid);
     }
     return sum;
   }
@@ -59,24 +82,56 @@ class BlockValues {
   std::size_t columns_ = 0;
 };
 
-// What is stored of the scale that the search chooses.
-std::uint32_t ChooseScale(const QuantizeJob& job, const BlockValues& block, float amax) {
-  const Coding& coding = job.coding;
-  std::uint32_t best = RuleScale(coding, amax, job.tensor_scale);
-  if (coding.search == ScaleSearch::kAmax) {
+// The grids of a block that the search tries, the rule's first.
+class Candidates {
+ public:
+  Candidates(const QuantizeJob& job, const BlockValues& block, std::int64_t number) : job_(job) {
+    const bool given = !job.amaxes.empty();
+    const float amax = given ? job.amaxes[static_cast<std::size_t>(number)] : block.Amax();
+    amax_ = amax;
+    range_ = given ? Range{-amax, amax} : block.Ends();
+  }
+
+  [[nodiscard]] StoredGrid At(std::size_t i) const {
+    const Coding& coding = job_.coding;
+    if (HasZeroPoints(coding.rule)) {
+      const RangeFactors& factors = FactorsOfRanges()[i];
+      const Range range{range_.low * factors.low, range_.high * factors.high};
+      const std::uint32_t stored = RangeScale(coding, range);
+      const float scale = EffectiveScale(coding, stored, job_.tensor_scale);
+      return {stored, {scale, ZeroPoint(coding, range, scale)}};
+    }
+    const std::uint32_t stored = i == 0 ? RuleScale(coding, amax_, job_.tensor_scale) : Neighbour(i);
+    return {stored, {EffectiveScale(coding, stored, job_.tensor_scale), 0}};
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t Neighbour(std::size_t i) const {
+    const Coding& coding = job_.coding;
+    const bool factors = coding.rule == ScaleRule::kAmax;
+    return NeighbourScale(coding, amax_, job_.tensor_scale, factors ? AmaxFactors(coding.element)[i] : 1.0F,
+                          factors ? 0 : CodeSteps(coding.element, coding.rule)[i]);
+  }
+
+  const QuantizeJob& job_;
+  float amax_ = 0;
+  Range range_;
+};
+
+StoredGrid ChooseGrid(const QuantizeJob& job, const BlockValues& block, std::int64_t number) {
+  const Candidates candidates(job, block, number);
+  StoredGrid best = candidates.At(0);
+  const std::size_t count = CandidateCount(job.coding);
+  if (count == 1) {
     return best;
   }
-  const bool factors = coding.rule == ScaleRule::kAmax;
-  const std::span<const float> amax_factors = AmaxFactors(coding.element);
-  const std::span<const std::int8_t> steps = CodeSteps(coding.element, coding.rule);
-  double least = block.SquaredErrorUnder(coding.element, EffectiveScale(coding, best, job.tensor_scale));
-  for (std::size_t i = 1; i < (factors ? amax_factors.size() : steps.size()); ++i) {
-    const std::uint32_t stored =
-        NeighbourScale(coding, amax, job.tensor_scale, factors ? amax_factors[i] : 1.0F, factors ? 0 : steps[i]);
-    const double error = block.SquaredErrorUnder(coding.element, EffectiveScale(coding, stored, job.tensor_scale));
+  double least = block.SquaredErrorUnder(job.coding.element, best.grid);
+  for (std::size_t i = 1; i < count; ++i) {
+    const StoredGrid candidate = candidates.At(i);
+    const double error = block.SquaredErrorUnder(job.coding.element, candidate.grid);
     if (error < least) {
       least = error;
-      best = stored;
+      best = candidate;
     }
   }
   return best;
@@ -87,26 +142,37 @@ void StoreScale(DType dtype, std::uint32_t stored, std::int64_t number, std::spa
   std::memcpy(scales.data() + static_cast<std::size_t>(number) * bytes, &stored, bytes);
 }
 
-// The blocks' effective scales; what is stored of them goes to job.scales, if that is wanted.
-std::vector<float> MakeScales(const QuantizeJob& job, const BlockGrid& grid) {
-  std::vector<float> effective(static_cast<std::size_t>(grid.blocks()));
+// The blocks' grids; what is stored of them goes to job.scales and job.zero_points, if that is wanted.
+std::vector<Grid> MakeGrids(const QuantizeJob& job, const BlockGrid& blocks) {
+  std::vector<Grid> grids(static_cast<std::size_t>(blocks.blocks()));
   BlockValues block;
-  for (std::int64_t i = 0; i < grid.blocks(); ++i) {
-    block.Read(job.values, grid.BlockOf(i));
-    const float amax = job.amaxes.empty() ? block.Amax() : job.amaxes[static_cast<std::size_t>(i)];
-    const std::uint32_t stored = ChooseScale(job, block, amax);
-    effective[static_cast<std::size_t>(i)] = EffectiveScale(job.coding, stored, job.tensor_scale);
+  for (std::int64_t i = 0; i < blocks.blocks(); ++i) {
+    block.Read(job.values, blocks.BlockOf(i));
+    const StoredGrid chosen = ChooseGrid(job, block, i);
+    grids[static_cast<std::size_t>(i)] = chosen.grid;
     if (!job.scales.empty()) {
-      StoreScale(job.coding.scale_dtype, stored, i, job.scales);
+      StoreScale(job.coding.scale_dtype, chosen.scale, i, job.scales);
+    }
+    if (!job.zero_points.empty()) {
+      job.zero_points[static_cast<std::size_t>(i)] = static_cast<std::byte>(chosen.grid.zero_point);
     }
   }
-  return effective;
+  return grids;
 }
 
-RowStatistics StatisticsOf(Element element, std::span<const float> values, std::span<const float> scales,
+bool Saturates(const Coding& coding, float quotient, std::int32_t zero_point) {
+  if (!HasZeroPoints(coding.rule)) {
+    return std::fabs(quotient) > LargestElement(coding.element);
+  }
+  const auto zero = static_cast<float>(zero_point);
+  return quotient < -8 - zero || quotient > 7 - zero;
+}
+
+RowStatistics StatisticsOf(const Coding& coding, std::span<const float> values, std::span<const Grid> grids,
                            std::span<const std::uint8_t> codes) {
+  const auto steps = [&](std::size_t i) { return Decode(coding.element, codes[i], grids[i].zero_point); };
   const auto error = [&](std::size_t i) {
-    const float product = Decode(element, codes[i]) * scales[i];
+    const float product = steps(i) * grids[i].scale;
     return values[i] - product;
   };
   RowStatistics statistics;
@@ -115,8 +181,8 @@ RowStatistics StatisticsOf(Element element, std::span<const float> values, std::
   for (std::size_t i = 0; i < values.size(); ++i) {
     statistics.amax = std::max(statistics.amax, std::fabs(values[i]));
     statistics.largest_error = std::max(statistics.largest_error, std::fabs(error(i)));
-    statistics.saturated += std::fabs(values[i] / scales[i]) > LargestElement(element) ? 1 : 0;
-    statistics.zeros += values[i] != 0 && Decode(element, codes[i]) == 0 ? 1 : 0;
+    statistics.saturated += Saturates(coding, values[i] / grids[i].scale, grids[i].zero_point) ? 1 : 0;
+    statistics.zeros += values[i] != 0 && steps(i) == 0 ? 1 : 0;
   }
   return statistics;
 }
@@ -145,26 +211,26 @@ class ReferenceQuantizer final : public Quantizer {
     const Values& values = job.values;
     const bool whole = job.coding.sharing == Sharing::kTensor;
     const auto columns = static_cast<std::size_t>(values.columns);
-    std::vector<float> effective;
+    std::vector<Grid> of_blocks;
     if (!whole) {
-      effective = MakeScales(job, BlockGrid(job.coding, values.rows, values.columns));
+      of_blocks = MakeGrids(job, BlockGrid(job.coding, values.rows, values.columns));
     }
     const auto strip = static_cast<std::size_t>(StripRows(job.coding.packing));
     std::vector<std::uint8_t> codes(strip * columns);
     std::vector<float> row(columns);
-    std::vector<float> scales(columns, job.tensor_scale);
+    std::vector<Grid> grids(columns, Grid{.scale = job.tensor_scale});
     for (std::int64_t i = 0; i < values.rows; ++i) {
       ReadValues(values, i, 0, row);
       if (!whole) {
-        ScalesOfRow(job, i, effective, scales);
+        GridsOfRow(job, i, of_blocks, grids);
       }
       const std::size_t in_strip = static_cast<std::size_t>(i) % strip;
       const std::span<std::uint8_t> row_codes = std::span(codes).subspan(in_strip * columns, columns);
       for (std::size_t j = 0; j < columns; ++j) {
-        row_codes[j] = Encode(job.coding.element, row[j] / scales[j]);
+        row_codes[j] = Encode(job.coding.element, row[j] / grids[j].scale, grids[j].zero_point);
       }
       if (!job.statistics.empty()) {
-        job.statistics[static_cast<std::size_t>(i)] = StatisticsOf(job.coding.element, row, scales, row_codes);
+        job.statistics[static_cast<std::size_t>(i)] = StatisticsOf(job.coding, row, grids, row_codes);
       }
       if (!job.codes.empty() && in_strip + 1 == strip) {
         PackStrip(job.coding, codes, i + 1 - static_cast<std::int64_t>(strip), values.rows, values.columns, job.codes);
@@ -179,18 +245,19 @@ class ReferenceQuantizer final : public Quantizer {
     for (std::int64_t i = 0; i < values.rows; ++i) {
       ReadValues(values, i, 0, row);
       for (std::size_t j = 0; j < scales.size(); ++j) {
-        errors[static_cast<std::size_t>(i) * scales.size() + j] = SquaredError(coding.element, row, scales[j]);
+        errors[static_cast<std::size_t>(i) * scales.size() + j] =
+            SquaredError(coding.element, row, {.scale = scales[j]});
       }
     }
     return absl::OkStatus();
   }
 
  private:
-  static void ScalesOfRow(const QuantizeJob& job, std::int64_t row, std::span<const float> effective,
-                          std::span<float> scales) {
-    const BlockGrid grid(job.coding, job.values.rows, job.values.columns);
-    for (std::size_t j = 0; j < scales.size(); ++j) {
-      scales[j] = effective[static_cast<std::size_t>(grid.ScaleOf(row, static_cast<std::int64_t>(j)))];
+  static void GridsOfRow(const QuantizeJob& job, std::int64_t row, std::span<const Grid> of_blocks,
+                         std::span<Grid> grids) {
+    const BlockGrid blocks(job.coding, job.values.rows, job.values.columns);
+    for (std::size_t j = 0; j < grids.size(); ++j) {
+      grids[j] = of_blocks[static_cast<std::size_t>(blocks.ScaleOf(row, static_cast<std::int64_t>(j)))];
     }
   }
 };

@@ -7,7 +7,8 @@
 
 namespace slipway::engine {
 
-// Holds, for the length of a call, a scale of 4 bytes for each of the band's, and a block or strip of rows in FP32.
+// Holds, for the length of a call, a scale and a zero point of 4 bytes each for each of the band's, and a block or
+// strip of rows in FP32.
 std::unique_ptr<Quantizer> MakeReferenceQuantizer();
 
 }  // namespace slipway::engine

@@ -12,13 +12,24 @@ namespace slipway::engine {
 inline constexpr float kSmallestScale = 0x1p-126F;  // of F32 and BF16, and of tensors
 inline constexpr float kLargestScale = 0x1p126F;    // of tensors, where it is the reciprocal that is stored
 
+// From the least value of a block to the largest, 0 among them.
+struct Range {
+  float low = 0;   // 0 or less
+  float high = 0;  // 0 or more
+};
+
 // What is stored, as bits of Coding::scale_dtype, of the block's scale by the rule. Of kTensor, of the tensor's.
 SLIPWAY_HOST_DEVICE constexpr std::uint32_t RuleScale(const Coding& coding, float amax, float tensor_scale);
+
+// The same by a rule of ranges, and the zero point in [-8, 7] that goes with what the scale then is.
+SLIPWAY_HOST_DEVICE constexpr std::uint32_t RangeScale(const Coding& coding, Range range);
+SLIPWAY_HOST_DEVICE constexpr std::int32_t ZeroPoint(const Coding& coding, Range range, float scale);
 
 // What elements are multiplied by, and values divided by, where `stored` is: in (0, infinity).
 SLIPWAY_HOST_DEVICE constexpr float EffectiveScale(const Coding& coding, std::uint32_t stored, float tensor_scale);
 
-// The rule's scale, moved by a candidate of scale_search.h: the factor for kAmax, the step for the other rules.
+// The rule's scale, moved by a candidate of scale_search.h: the factor for kAmax, the step for the other rules but
+// those of ranges, of which it is the range that moves.
 SLIPWAY_HOST_DEVICE constexpr std::uint32_t NeighbourScale(const Coding& coding, float amax, float tensor_scale,
                                                            float factor, int step);
 
@@ -36,6 +47,13 @@ SLIPWAY_HOST_DEVICE constexpr std::uint32_t RoundedScale(DType dtype, float scal
   const std::uint32_t largest = dtype == DType::kBF16 ? 0x7F7F0000 : 0x7F7FFFFF;
   const std::uint32_t within = bits < kSmallest ? kSmallest : bits > largest ? largest : bits;
   return dtype == DType::kBF16 ? within >> 16 : within;
+}
+
+// What RoundedScale gives, as a number.
+SLIPWAY_HOST_DEVICE constexpr float FloatScale(DType dtype, std::uint32_t stored) {
+  return dtype == DType::kBF16  ? FromBFloat16(static_cast<std::uint16_t>(stored))
+         : dtype == DType::kF16 ? FromHalf(static_cast<std::uint16_t>(stored))
+                                : FloatOf(stored);
 }
 
 // The least e with amax <= bound * 2^e, as E8M0.
@@ -71,6 +89,28 @@ SLIPWAY_HOST_DEVICE constexpr std::uint32_t AmaxScale(DType dtype, float amax, f
   return RoundedScale(dtype, amax == 0 ? 1.0F : amax / bound);
 }
 
+// What is stored of a range's scale.
+SLIPWAY_HOST_DEVICE constexpr std::uint32_t RangeScale(const Coding& coding, Range range) {
+  const DType steps = coding.rule == ScaleRule::kRangeRounded ? coding.scale_dtype : DType::kF32;
+  const float width = range.high - range.low;
+  const float within = FloatScale(steps, RoundedScale(steps, width));
+  return RoundedScale(coding.scale_dtype, width == 0 ? 1.0F : within / coding.bound);
+}
+
+SLIPWAY_HOST_DEVICE constexpr float RoundedStep(DType dtype, float value) {
+  return dtype == DType::kBF16  ? FromBFloat16(ToBFloat16(value))
+         : dtype == DType::kF16 ? FromHalf(ToHalf(value))
+                                : value;
+}
+
+SLIPWAY_HOST_DEVICE constexpr std::int32_t ZeroPoint(const Coding& coding, Range range, float scale) {
+  const float steps = range.low / scale;
+  if (coding.rule == ScaleRule::kRange) {
+    return EncodeInteger(-steps, 0, 15) - 8;
+  }
+  return EncodeInteger(RoundedStep(coding.scale_dtype, -8 - RoundedStep(coding.scale_dtype, steps)), -8, 7);
+}
+
 SLIPWAY_HOST_DEVICE constexpr std::uint32_t RuleScale(const Coding& coding, float amax, float tensor_scale) {
   switch (coding.rule) {
     case ScaleRule::kAmax:
@@ -82,6 +122,9 @@ SLIPWAY_HOST_DEVICE constexpr std::uint32_t RuleScale(const Coding& coding, floa
     case ScaleRule::kTwoLevel:
     case ScaleRule::kTwoLevelReciprocal:
       return TwoLevelScale(coding, amax, tensor_scale);
+    case ScaleRule::kRange:
+    case ScaleRule::kRangeRounded:
+      return RangeScale(coding, {-amax, amax});
   }
   return AmaxScale(coding.scale_dtype, amax, coding.bound);
 }
@@ -97,15 +140,11 @@ SLIPWAY_HOST_DEVICE constexpr float EffectiveScale(const Coding& coding, std::ui
       return DecodeE4M3(static_cast<std::uint8_t>(stored)) * tensor_scale;
     case ScaleRule::kTwoLevelReciprocal:
       return DecodeE4M3(static_cast<std::uint8_t>(stored)) / tensor_scale;
+    case ScaleRule::kRange:
+    case ScaleRule::kRangeRounded:
+      break;
   }
-  switch (coding.scale_dtype) {
-    case DType::kBF16:
-      return FromBFloat16(static_cast<std::uint16_t>(stored));
-    case DType::kF16:
-      return FromHalf(static_cast<std::uint16_t>(stored));
-    default:
-      return FloatOf(stored);
-  }
+  return FloatScale(coding.scale_dtype, stored);
 }
 
 SLIPWAY_HOST_DEVICE constexpr std::uint32_t NeighbourScale(const Coding& coding, float amax, float tensor_scale,

@@ -25,7 +25,7 @@ Kernels KernelsFor() {
   return {&EncodeTile<ElementKind>, &EncodeAndJudgeTile<ElementKind>, &SquareErrors<ElementKind>};
 }
 
-Kernels KernelsOf(Element element) {
+Kernels KernelsOf(Element element, bool has_zero_points) {
   switch (element) {
     case Element::kE4M3:
       return KernelsFor<E4M3>();
@@ -36,7 +36,7 @@ Kernels KernelsOf(Element element) {
     case Element::kInt4:
       break;
   }
-  return KernelsFor<Int4>();
+  return has_zero_points ? KernelsFor<ShiftedInt4>() : KernelsFor<Int4>();
 }
 
 // A row of codes or statistics under scales that are known.
@@ -45,12 +45,12 @@ class RowEncoder {
   RowEncoder(const QuantizeJob& job, const Division& division, const Kernels& kernels)
       : job_(job), division_(division), kernels_(kernels), strip_(job) {}
 
-  void Encode(Tiles& tiles, std::size_t row, const float* scales) {
+  void Encode(Tiles& tiles, std::size_t row, const BlockGrids& grids) {
     const bool judged = !job_.statistics.empty();
     RowStatistics statistics;
     std::uint8_t* const codes = strip_.Row(row);
     tiles.ForEach(row, [&](std::size_t column, std::size_t count, const float* values) HWY_ATTR {
-      SpreadScales(scales + column / division_.columns, division_.columns, count, spread_);
+      grids.Spread(column, division_.columns, count, spread_);
       if (judged) {
         kernels_.encode_and_judge(values, spread_, count, codes + column, statistics);
       } else {
@@ -68,7 +68,7 @@ class RowEncoder {
   const Division division_;
   const Kernels kernels_;
   Strip strip_;
-  alignas(64) float spread_[kTile];
+  TileGrid spread_;
 };
 
 bool QuantizeBand(const QuantizeJob& job) {
@@ -77,7 +77,7 @@ bool QuantizeBand(const QuantizeJob& job) {
   if (division.tile == 0) {
     return false;
   }
-  const Kernels kernels = KernelsOf(job.coding.element);
+  const Kernels kernels = KernelsOf(job.coding.element, HasZeroPoints(job.coding.rule));
   const bool per_tensor = job.coding.sharing == Sharing::kTensor;
   const bool encodes = !job.codes.empty() || !job.statistics.empty();
   Tiles tiles(job.values, division);
@@ -89,7 +89,7 @@ bool QuantizeBand(const QuantizeJob& job) {
       blocks.Find(tiles, number, first, end);
     }
     for (std::size_t row = first; encodes && row < end; ++row) {
-      encoder.Encode(tiles, row, per_tensor ? &job.tensor_scale : blocks.scales());
+      encoder.Encode(tiles, row, per_tensor ? BlockGrids{.scales = &job.tensor_scale} : blocks.grids());
     }
   }
   return true;
@@ -98,15 +98,15 @@ bool QuantizeBand(const QuantizeJob& job) {
 bool SquaredErrorsOfBand(const Coding& coding, const Values& values, const float* scales, std::size_t count_of_scales,
                          double* errors) {
   const Division division = Division::Of({.sharing = Sharing::kTensor}, static_cast<std::size_t>(values.columns));
-  const SquareErrorsOfTile square_errors = KernelsOf(coding.element).square_errors;
+  const SquareErrorsOfTile square_errors = KernelsOf(coding.element, false).square_errors;
   Tiles tiles(values, division);
-  HWY_ALIGN float spread[kTile];
+  TileGrid spread;
   HWY_ALIGN float squares[kTile];
   for (std::size_t row = 0; row < static_cast<std::size_t>(values.rows); ++row, errors += count_of_scales) {
     std::fill(errors, errors + count_of_scales, 0.0);
     tiles.ForEach(row, [&](std::size_t /*column*/, std::size_t count, const float* tile) HWY_ATTR {
       for (std::size_t i = 0; i < count_of_scales; ++i) {
-        SpreadScales(scales + i, division.columns, count, spread);
+        SpreadScales(scales + i, division.columns, count, spread.scales);
         square_errors(tile, spread, count, squares);
         errors[i] = AddChunks(squares, count, errors[i]);
       }

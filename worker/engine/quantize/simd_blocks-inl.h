@@ -68,7 +68,46 @@ class Tiles {
   alignas(64) float values_[kTile];
 };
 
-using SquareErrorsOfTile = void (*)(const float*, const float*, std::size_t, float*);
+using SquareErrorsOfTile = void (*)(const float*, const TileGrid&, std::size_t, float*);
+
+// What the values of neighbouring blocks are divided by, one a block, and their zero points, or null.
+struct BlockGrids {
+  const float* scales = nullptr;
+  const float* zero_points = nullptr;
+
+  // For `count` columns from `column` on, of blocks that are `width` wide.
+  HWY_INLINE void Spread(std::size_t column, std::size_t width, std::size_t count, TileGrid& tile) const {
+    SpreadScales(scales + column / width, width, count, tile.scales);
+    if (zero_points != nullptr) {
+      SpreadScales(zero_points + column / width, width, count, tile.zero_points);
+    }
+  }
+};
+
+// The grids of neighbouring blocks, and what is stored of their scales; room for both.
+struct FoundGrids {
+  FoundGrids() = default;
+  FoundGrids(std::size_t room, bool has_zero_points)
+      : used(hwy::AllocateAligned<float>(room)), stored(hwy::AllocateAligned<std::uint32_t>(room)) {
+    if (has_zero_points) {
+      zero_points = hwy::AllocateAligned<float>(room);
+    }
+  }
+  [[nodiscard]] BlockGrids grids() const { return {used.get(), zero_points.get()}; }
+
+  // Takes over a block's.
+  void Take(const FoundGrids& other, std::size_t block) {
+    used[block] = other.used[block];
+    stored[block] = other.stored[block];
+    if (zero_points != nullptr) {
+      zero_points[block] = other.zero_points[block];
+    }
+  }
+
+  hwy::AlignedFreeUniquePtr<float[]> used;
+  hwy::AlignedFreeUniquePtr<std::uint32_t[]> stored;
+  hwy::AlignedFreeUniquePtr<float[]> zero_points;
+};
 
 // Blocks that lie next to each other, their scales found together.
 class BlockRow {
@@ -77,35 +116,36 @@ class BlockRow {
       : job_(job),
         division_(division),
         square_errors_(square_errors),
-        candidates_(Candidates(job.coding)),
-        lanes_(hwy::AllocateAligned<float>((division.across + 2) * kBlockLanes)),
-        used_(hwy::AllocateAligned<float>(Room())),
-        stored_(hwy::AllocateAligned<std::uint32_t>(Room())) {
+        candidates_(CandidateCount(job.coding)),
+        has_zero_points_(HasZeroPoints(job.coding.rule)),
+        lanes_(hwy::AllocateAligned<float>(Lanes())),
+        found_(Room(), has_zero_points_) {
+    if (has_zero_points_) {
+      below_ = hwy::AllocateAligned<float>(Lanes());
+    }
     if (candidates_ > 1) {
-      trial_used_ = hwy::AllocateAligned<float>(Room());
-      trial_stored_ = hwy::AllocateAligned<std::uint32_t>(Room());
+      trial_ = FoundGrids(Room(), has_zero_points_);
       errors_ = hwy::AllocateAligned<double>(Room());
       least_ = hwy::AllocateAligned<double>(Room());
     }
   }
 
-  // What values of the blocks are divided by, one a block.
-  [[nodiscard]] const float* scales() const { return used_.get(); }
+  [[nodiscard]] BlockGrids grids() const { return found_.grids(); }
 
   // Of the blocks whose rows are `first` to `end`, the `number`th from above; stores them if that is wanted.
   void Find(Tiles& tiles, std::size_t number, std::size_t first, std::size_t end) {
     FindAmaxes(tiles, number, first, end);
-    MakeScales(job_.coding, job_.tensor_scale, 0, lanes_.get(), division_.across, stored_.get(), used_.get());
+    Make(0, found_);
     if (candidates_ > 1) {
       Search(tiles, first, end);
     }
-    if (!job_.scales.empty()) {
-      Store(number);
-    }
+    Store(number);
   }
 
  private:
   [[nodiscard]] std::size_t Room() const { return RoundedUp(division_.across, kBlockLanes); }
+
+  [[nodiscard]] std::size_t Lanes() const { return (division_.across + 2) * kBlockLanes; }
 
   // Of a block, the number of its scale.
   [[nodiscard]] std::size_t NumberOf(std::size_t row, std::size_t block) const {
@@ -116,29 +156,55 @@ class BlockRow {
 
   void FindAmaxes(Tiles& tiles, std::size_t number, std::size_t first, std::size_t end) {
     float* const lanes = lanes_.get();
-    std::fill(lanes, lanes + (division_.across + 2) * kBlockLanes, 0.0F);
+    float* const below = below_.get();
+    std::fill(lanes, lanes + Lanes(), 0.0F);
+    if (has_zero_points_) {
+      std::fill(below, below + Lanes(), 0.0F);
+    }
     if (!job_.amaxes.empty()) {
       for (std::size_t block = 0; block < division_.across; ++block) {
         lanes[block] = job_.amaxes[NumberOf(number, block)];
+      }
+      if (has_zero_points_) {
+        std::copy(lanes, lanes + division_.across, below);
       }
       return;
     }
     for (std::size_t row = first; row < end; ++row) {
       tiles.ForEach(row, [&](std::size_t column, std::size_t count, const float* values) HWY_ATTR {
-        RaiseLanes(values, division_.columns, count, lanes + column / division_.columns * kBlockLanes);
+        const std::size_t at = column / division_.columns * kBlockLanes;
+        if (has_zero_points_) {
+          WidenLanes(values, division_.columns, count, lanes + at, below + at);
+        } else {
+          RaiseLanes(values, division_.columns, count, lanes + at);
+        }
       });
     }
     CollapseLanes(lanes, division_.across);
+    if (has_zero_points_) {
+      CollapseLanes(below, division_.across);
+    }
   }
 
-  // The squared errors of the blocks under `scales`.
-  void FindErrors(Tiles& tiles, std::size_t first, std::size_t end, const float* scales, double* errors) {
+  // What `candidate` makes of the ends that were found.
+  void Make(std::size_t candidate, FoundGrids& made) {
+    if (has_zero_points_) {
+      MakeRangeScales(job_.coding, candidate, lanes_.get(), below_.get(), division_.across, made.stored.get(),
+                      made.used.get(), made.zero_points.get());
+    } else {
+      MakeScales(job_.coding, job_.tensor_scale, candidate, lanes_.get(), division_.across, made.stored.get(),
+                 made.used.get());
+    }
+  }
+
+  // The squared errors of the blocks under `grids`.
+  void FindErrors(Tiles& tiles, std::size_t first, std::size_t end, const BlockGrids& grids, double* errors) {
     const std::size_t width = division_.columns;
     std::fill(errors, errors + division_.across, 0.0);
     for (std::size_t row = first; row < end; ++row) {
       tiles.ForEach(row, [&](std::size_t column, std::size_t count, const float* values) HWY_ATTR {
         const std::size_t block = column / width;
-        SpreadScales(scales + block, width, count, spread_);
+        grids.Spread(column, width, count, spread_);
         square_errors_(values, spread_, count, squares_);
         if (division_.across == 1 && division_.rows == 1) {
           errors[0] = AddChunks(squares_, count, errors[0]);
@@ -153,16 +219,14 @@ class BlockRow {
 
   // Takes the neighbour of least squared error, the first of equals.
   void Search(Tiles& tiles, std::size_t first, std::size_t end) {
-    FindErrors(tiles, first, end, used_.get(), least_.get());
+    FindErrors(tiles, first, end, found_.grids(), least_.get());
     for (std::size_t candidate = 1; candidate < candidates_; ++candidate) {
-      MakeScales(job_.coding, job_.tensor_scale, candidate, lanes_.get(), division_.across, trial_stored_.get(),
-                 trial_used_.get());
-      FindErrors(tiles, first, end, trial_used_.get(), errors_.get());
+      Make(candidate, trial_);
+      FindErrors(tiles, first, end, trial_.grids(), errors_.get());
       for (std::size_t block = 0; block < division_.across; ++block) {
         if (errors_[block] < least_[block]) {
           least_[block] = errors_[block];
-          stored_[block] = trial_stored_[block];
-          used_[block] = trial_used_[block];
+          found_.Take(trial_, block);
         }
       }
     }
@@ -170,8 +234,12 @@ class BlockRow {
 
   void Store(std::size_t number) {
     const auto size = static_cast<std::size_t>(InfoOf(job_.coding.scale_dtype).bytes);
-    for (std::size_t block = 0; block < division_.across; ++block) {
-      std::memcpy(job_.scales.data() + NumberOf(number, block) * size, &stored_[block], size);
+    for (std::size_t block = 0; block < division_.across && !job_.scales.empty(); ++block) {
+      std::memcpy(job_.scales.data() + NumberOf(number, block) * size, &found_.stored[block], size);
+    }
+    for (std::size_t block = 0; block < division_.across && !job_.zero_points.empty(); ++block) {
+      job_.zero_points[NumberOf(number, block)] =
+          static_cast<std::byte>(static_cast<std::int32_t>(found_.zero_points[block]));
     }
   }
 
@@ -179,14 +247,15 @@ class BlockRow {
   const Division division_;
   SquareErrorsOfTile square_errors_;
   std::size_t candidates_;
-  hwy::AlignedFreeUniquePtr<float[]> lanes_;  // of each block; then the largest magnitudes, one each
-  hwy::AlignedFreeUniquePtr<float[]> used_;
-  hwy::AlignedFreeUniquePtr<std::uint32_t[]> stored_;
-  hwy::AlignedFreeUniquePtr<float[]> trial_used_;
-  hwy::AlignedFreeUniquePtr<std::uint32_t[]> trial_stored_;
+  bool has_zero_points_;
+  // Of each block; then the largest magnitudes, one each; of ranges, how far they reach above 0 and below it.
+  hwy::AlignedFreeUniquePtr<float[]> lanes_;
+  hwy::AlignedFreeUniquePtr<float[]> below_;
+  FoundGrids found_;
+  FoundGrids trial_;
   hwy::AlignedFreeUniquePtr<double[]> errors_;
   hwy::AlignedFreeUniquePtr<double[]> least_;
-  alignas(64) float spread_[kTile];
+  TileGrid spread_;
   alignas(64) float squares_[kTile];
 };
 

@@ -33,8 +33,10 @@ Rounded RoundMagnitude(FloatVector magnitude) {
   return {hn::Sub(sum, hn::BitCast(f, shift)), hn::Add(mantissa, steps)};
 }
 
-// Each element has kLargest and Round, which takes value / scale.
+// Each element has kLargest and Round, which takes value / scale; of kHasZeroPoint, it takes the zero point, too, and
+// the element is how many scales the code is worth.
 struct E4M3 {
+  static constexpr bool kHasZeroPoint = false;
   static constexpr float kLargest = 448;
   static Rounded Round(FloatVector ratio) {
     const Words w;
@@ -46,6 +48,7 @@ struct E4M3 {
 };
 
 struct E2M1 {
+  static constexpr bool kHasZeroPoint = false;
   static constexpr float kLargest = 6;
   static Rounded Round(FloatVector ratio) {
     const Floats f;
@@ -60,6 +63,7 @@ struct E2M1 {
 
 template <int kLargestElement>
 struct Integer {
+  static constexpr bool kHasZeroPoint = false;
   static constexpr float kLargest = kLargestElement;
   static Rounded Round(FloatVector ratio) {
     const Floats f;
@@ -71,6 +75,28 @@ struct Integer {
 };
 using Int8 = Integer<127>;
 using Int4 = Integer<7>;
+
+struct ShiftedInt4 {
+  static constexpr bool kHasZeroPoint = true;
+  static FloatVector Least(FloatVector zero_point) { return hn::Sub(hn::Set(Floats(), -8), zero_point); }
+  static FloatVector Largest(FloatVector zero_point) { return hn::Sub(hn::Set(Floats(), 7), zero_point); }
+  static Rounded Round(FloatVector ratio, FloatVector zero_point) {
+    const auto inside = hn::Max(hn::Min(ratio, Largest(zero_point)), Least(zero_point));
+    const auto shift = hn::Set(Floats(), 12582912.0F);  // as above; sums with zero points are exact
+    const auto sum = hn::Add(inside, shift);
+    return {hn::Sub(sum, shift), hn::BitCast(Words(), hn::Add(sum, zero_point))};
+  }
+};
+
+// With the zero points at `zero_points`, which are not looked at where the element has none.
+template <class ElementKind>
+HWY_INLINE Rounded RoundAbout(FloatVector ratio, const float* HWY_RESTRICT zero_points) {
+  if constexpr (ElementKind::kHasZeroPoint) {
+    return ElementKind::Round(ratio, hn::Load(Floats(), zero_points));
+  } else {
+    return ElementKind::Round(ratio);
+  }
+}
 
 }  // namespace slipway::engine::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

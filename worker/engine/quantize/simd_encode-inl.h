@@ -32,40 +32,56 @@ inline void SpreadScales(const float* HWY_RESTRICT scales, std::size_t width, st
   }
 }
 
+// What the values of a tile are divided by, each by its own, and their zero points where the element has them.
+struct TileGrid {
+  alignas(64) float scales[kTile];
+  alignas(64) float zero_points[kTile];
+};
+
 // Codes of RoundedUp(count, kStep) values, one a byte, at any address.
 template <class ElementKind>
-void EncodeTile(const float* HWY_RESTRICT values, const float* HWY_RESTRICT scales, std::size_t count,
+void EncodeTile(const float* HWY_RESTRICT values, const TileGrid& grid, std::size_t count,
                 std::uint8_t* HWY_RESTRICT codes) {
   const Floats f;
   const hn::Rebind<std::uint8_t, Floats> bytes;
   for (std::size_t i = 0; i < RoundedUp(count, kStep); i += hn::Lanes(f)) {
-    const auto ratio = hn::Div(hn::Load(f, values + i), hn::Load(f, scales + i));
-    hn::StoreU(hn::TruncateTo(bytes, ElementKind::Round(ratio).code), bytes, codes + i);
+    const auto ratio = hn::Div(hn::Load(f, values + i), hn::Load(f, grid.scales + i));
+    hn::StoreU(hn::TruncateTo(bytes, RoundAbout<ElementKind>(ratio, grid.zero_points + i).code), bytes, codes + i);
   }
 }
 
 // Squared errors of RoundedUp(count, kStep) values, one each.
 template <class ElementKind>
-void SquareErrors(const float* HWY_RESTRICT values, const float* HWY_RESTRICT scales, std::size_t count,
+void SquareErrors(const float* HWY_RESTRICT values, const TileGrid& grid, std::size_t count,
                   float* HWY_RESTRICT squares) {
   const Floats f;
   for (std::size_t i = 0; i < RoundedUp(count, kStep); i += hn::Lanes(f)) {
     const auto value = hn::Load(f, values + i);
-    const auto scale = hn::Load(f, scales + i);
-    const auto element = ElementKind::Round(hn::Div(value, scale)).element;
+    const auto scale = hn::Load(f, grid.scales + i);
+    const auto element = RoundAbout<ElementKind>(hn::Div(value, scale), grid.zero_points + i).element;
     const auto error = hn::Sub(value, hn::Mul(element, scale));
     hn::Store(hn::Mul(error, error), f, squares + i);
   }
 }
 
+// Which quotients are beyond the elements.
+template <class ElementKind>
+HWY_INLINE hn::Mask<Floats> Beyond(FloatVector ratio, const float* HWY_RESTRICT zero_points) {
+  if constexpr (ElementKind::kHasZeroPoint) {
+    const auto zero_point = hn::Load(Floats(), zero_points);
+    return hn::Or(hn::Lt(ratio, ElementKind::Least(zero_point)), hn::Gt(ratio, ElementKind::Largest(zero_point)));
+  } else {
+    return hn::Gt(hn::Abs(ratio), hn::Set(Floats(), ElementKind::kLargest));
+  }
+}
+
 // EncodeTile that adds what it did to `row`. What lies behind `count` is zero, and counts nothing.
 template <class ElementKind>
-void EncodeAndJudgeTile(const float* HWY_RESTRICT values, const float* HWY_RESTRICT scales, std::size_t count,
+void EncodeAndJudgeTile(const float* HWY_RESTRICT values, const TileGrid& grid, std::size_t count,
                         std::uint8_t* HWY_RESTRICT codes, RowStatistics& row) {
   const Floats f;
   const hn::Rebind<std::uint8_t, Floats> bytes;
   const auto zero = hn::Zero(f);
-  const auto largest = hn::Set(f, ElementKind::kLargest);
   const std::size_t end = RoundedUp(count, kStep);
   auto amax = zero;
   auto largest_error = zero;
@@ -75,15 +91,15 @@ void EncodeAndJudgeTile(const float* HWY_RESTRICT values, const float* HWY_RESTR
     TwoChunkSums sums;
     for (std::size_t i = chunk; i < std::min(chunk + kChunk, end); i += hn::Lanes(f)) {
       const auto value = hn::Load(f, values + i);
-      const auto scale = hn::Load(f, scales + i);
+      const auto scale = hn::Load(f, grid.scales + i);
       const auto ratio = hn::Div(value, scale);
-      const Rounded rounded = ElementKind::Round(ratio);
+      const Rounded rounded = RoundAbout<ElementKind>(ratio, grid.zero_points + i);
       const auto error = hn::Sub(value, hn::Mul(rounded.element, scale));
       hn::StoreU(hn::TruncateTo(bytes, rounded.code), bytes, codes + i);
       sums.Add(hn::Mul(error, error), hn::Mul(value, value));
       amax = hn::Max(amax, hn::Abs(value));
       largest_error = hn::Max(largest_error, hn::Abs(error));
-      saturated += hn::CountTrue(f, hn::Gt(hn::Abs(ratio), largest));
+      saturated += hn::CountTrue(f, Beyond<ElementKind>(ratio, grid.zero_points + i));
       zeros += hn::CountTrue(f, hn::And(hn::Eq(rounded.element, zero), hn::Ne(value, zero)));
     }
     sums.AddTo(row.squared_error, row.squared_value);

@@ -36,6 +36,27 @@ inline void RaiseLanes(const float* HWY_RESTRICT values, std::size_t width, std:
   }
 }
 
+// The same of how far the blocks' values reach above 0, and below it.
+inline void WidenLanes(const float* HWY_RESTRICT values, std::size_t width, std::size_t count,
+                       float* HWY_RESTRICT above, float* HWY_RESTRICT below) {
+  const Floats f;
+  const std::size_t lanes = hn::Lanes(f);
+  const std::size_t end = RoundedUp(count, kBlockLanes);
+  for (std::size_t block = 0; block < count; block += width, above += kBlockLanes, below += kBlockLanes) {
+    for (std::size_t lane = 0; lane < kBlockLanes; lane += lanes) {
+      auto up = hn::Load(f, above + lane);
+      auto down = hn::Load(f, below + lane);
+      for (std::size_t i = block; i < std::min(block + width, end); i += kBlockLanes) {
+        const auto value = hn::Load(f, values + i + lane);
+        up = hn::Max(up, value);
+        down = hn::Max(down, hn::Neg(value));
+      }
+      hn::Store(up, f, above + lane);
+      hn::Store(down, f, below + lane);
+    }
+  }
+}
+
 // In place: kBlockLanes lanes a block become its largest magnitude. Room: 2 * kBlockLanes more.
 inline void CollapseLanes(float* lanes_of_blocks, std::size_t blocks) {
   const Floats f;
@@ -60,25 +81,72 @@ inline WordVector Within(WordVector bits, std::int32_t least, std::int32_t large
   return hn::BitCast(Words(), within);
 }
 
-inline Scale AmaxScaleOf(const Coding& coding, FloatVector amax) {
+// To BF16, ties to even, of numbers that stay finite.
+inline FloatVector RoundedToBFloat16(FloatVector value) {
+  const Words w;
+  const auto bits = hn::BitCast(w, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(w, 1));
+  const auto sum = hn::Add(bits, hn::Add(odd, hn::Set(w, 0x7fffU)));
+  return hn::BitCast(Floats(), hn::And(sum, hn::Set(w, 0xffff0000U)));
+}
+
+// A scale as F32, BF16 or F16, within what scales.h allows.
+inline Scale RoundedScaleOf(DType dtype, FloatVector scale) {
   const Floats f;
   const Words w;
-  const auto exact = hn::Div(amax, hn::Set(f, coding.bound));
-  const auto scale = hn::IfThenElse(hn::Eq(amax, hn::Zero(f)), hn::Set(f, 1), exact);
   const auto bits = hn::BitCast(w, scale);
-  if (coding.scale_dtype == DType::kBF16) {
+  if (dtype == DType::kBF16) {
     const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(w, 1));
     const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(w, 0x7fffU))));
     const auto half = Within(rounded, 0x0080, 0x7f7f);
     return {half, hn::BitCast(f, hn::ShiftLeft<16>(half))};
   }
-  if (coding.scale_dtype == DType::kF16) {
+  if (dtype == DType::kF16) {
     const auto within = hn::Min(hn::Max(scale, hn::Set(f, 0x1p-24F)), hn::Set(f, 65504));
     const Rounded rounded = RoundMagnitude<10, -14>(within);
     return {rounded.code, rounded.element};
   }
   const auto within = Within(bits, 0x00800000, 0x7f7fffff);
   return {within, hn::BitCast(f, within)};
+}
+
+inline Scale AmaxScaleOf(const Coding& coding, FloatVector amax) {
+  const Floats f;
+  const auto exact = hn::Div(amax, hn::Set(f, coding.bound));
+  const auto empty = hn::Eq(amax, hn::Zero(f));
+  return RoundedScaleOf(coding.scale_dtype, hn::IfThenElse(empty, hn::Set(f, 1), exact));
+}
+
+// Of blocks that reach so far above 0 and below it.
+inline Scale RangeScaleOf(const Coding& coding, FloatVector above, FloatVector below) {
+  const Floats f;
+  const DType steps = coding.rule == ScaleRule::kRangeRounded ? coding.scale_dtype : DType::kF32;
+  const auto width = hn::Add(above, below);
+  const auto exact = hn::Div(RoundedScaleOf(steps, width).used, hn::Set(f, coding.bound));
+  const auto empty = hn::Eq(width, hn::Zero(f));
+  return RoundedScaleOf(coding.scale_dtype, hn::IfThenElse(empty, hn::Set(f, 1), exact));
+}
+
+inline FloatVector RoundedStepOf(DType dtype, FloatVector value) {
+  if (dtype == DType::kBF16) {
+    return RoundedToBFloat16(value);
+  }
+  return dtype == DType::kF16 ? hn::CopySign(RoundMagnitude<10, -14>(hn::Abs(value)).element, value) : value;
+}
+
+inline FloatVector ZeroPointOf(const Coding& coding, FloatVector below, FloatVector scale) {
+  const Floats f;
+  const auto shift = hn::Set(f, 12582912.0F);  // after which there is no bit below 1
+  // What is beyond 15 by far makes the largest zero point, whatever it is; then it need not be finite.
+  const auto steps = hn::Min(hn::Div(below, scale), hn::Set(f, 64));
+  if (coding.rule == ScaleRule::kRange) {
+    const auto inside = hn::Min(steps, hn::Set(f, 15));
+    return hn::Sub(hn::Sub(hn::Add(inside, shift), shift), hn::Set(f, 8));
+  }
+  const DType dtype = coding.scale_dtype;
+  const auto place = RoundedStepOf(dtype, hn::Sub(RoundedStepOf(dtype, steps), hn::Set(f, 8)));
+  const auto inside = hn::Max(hn::Min(place, hn::Set(f, 7)), hn::Set(f, -8));
+  return hn::Sub(hn::Add(inside, shift), shift);
 }
 
 // E4M3 of codes without a sign.
@@ -130,15 +198,6 @@ inline Scale PowerOfTwoScaleOf(const Coding& coding, std::int32_t step, FloatVec
   return {stored, hn::BitCast(Floats(), used)};
 }
 
-// How many scales a search tries.
-inline std::size_t Candidates(const Coding& coding) {
-  if (coding.search == ScaleSearch::kAmax) {
-    return 1;
-  }
-  return coding.rule == ScaleRule::kAmax ? AmaxFactors(coding.element).size()
-                                         : CodeSteps(coding.element, coding.rule).size();
-}
-
 // The scales that `candidate` (0: the rule's) makes of RoundedUp(blocks, kBlockLanes) largest magnitudes.
 inline void MakeScales(const Coding& coding, float tensor_scale, std::size_t candidate,
                        const float* HWY_RESTRICT amaxes, std::size_t blocks, std::uint32_t* HWY_RESTRICT stored,
@@ -160,6 +219,22 @@ inline void MakeScales(const Coding& coding, float tensor_scale, std::size_t can
                                     : PowerOfTwoScaleOf(coding, step, amax);
     hn::Store(scale.stored, Words(), stored + i);
     hn::Store(scale.used, f, used + i);
+  }
+}
+
+// The same by a rule of ranges, with zero points.
+inline void MakeRangeScales(const Coding& coding, std::size_t candidate, const float* HWY_RESTRICT above,
+                            const float* HWY_RESTRICT below, std::size_t blocks, std::uint32_t* HWY_RESTRICT stored,
+                            float* HWY_RESTRICT used, float* HWY_RESTRICT zero_points) {
+  const Floats f;
+  const RangeFactors factors = FactorsOfRanges()[candidate];
+  for (std::size_t i = 0; i < blocks; i += hn::Lanes(f)) {
+    const auto up = hn::Mul(hn::Load(f, above + i), hn::Set(f, factors.high));
+    const auto down = hn::Mul(hn::Load(f, below + i), hn::Set(f, factors.low));
+    const Scale scale = RangeScaleOf(coding, up, down);
+    hn::Store(scale.stored, Words(), stored + i);
+    hn::Store(scale.used, f, used + i);
+    hn::Store(ZeroPointOf(coding, down, scale.used), f, zero_points + i);
   }
 }
 

@@ -28,6 +28,7 @@ constexpr std::int64_t kMaximumReport = std::int64_t{1} << 30;
 struct StoredWeight {
   const ManifestTensor* codes = nullptr;
   const ManifestTensor* scales = nullptr;
+  const ManifestTensor* zero_points = nullptr;
   float tensor_scale = 1;
 };
 
@@ -69,6 +70,8 @@ class Comparison {
         report_.weights[index].error_bound = plan_.quantized[index].format->error_bound;
       } else if (tensor.quantized->role == StoredRole::kScales) {
         stored_[index].scales = &found;
+      } else if (tensor.quantized->role == StoredRole::kZeroPoints) {
+        stored_[index].zero_points = &found;
       } else if (tensor.quantized->role == StoredRole::kTensorScale) {
         SLIPWAY_ASSIGN_OR_RETURN(stored_[index].tensor_scale, ReadScalar(found));
       }
@@ -115,8 +118,8 @@ class Comparison {
     Shard& shard = expected.shards.emplace_back();
     for (const OutputTensor& tensor : plan_.tensors) {
       if (tensor.quantized && tensor.quantized->weight >= 0 &&
-          (tensor.quantized->role == StoredRole::kScales || tensor.quantized->role == StoredRole::kTensorScale ||
-           tensor.quantized->role == StoredRole::kFloat8Scale)) {
+          (tensor.quantized->role == StoredRole::kScales || tensor.quantized->role == StoredRole::kZeroPoints ||
+           tensor.quantized->role == StoredRole::kTensorScale || tensor.quantized->role == StoredRole::kFloat8Scale)) {
         continue;  // what their errors are tells of them
       }
       found_.push_back(artifact_.Find(plan_, tensor));
@@ -219,22 +222,30 @@ class Comparison {
   absl::Status CompareBand(std::size_t index, std::int64_t first_row, const Values& values) {
     const QuantizedWeight& weight = plan_.quantized[index];
     const StoredWeight& stored = stored_[index];
-    std::vector<std::byte> codes(static_cast<std::size_t>(OutputBytesOf(weight, StoredRole::kCodes, values.rows)));
-    SLIPWAY_RETURN_IF_ERROR(artifact_.Read(*stored.codes, OutputBytesOf(weight, StoredRole::kCodes, first_row), codes));
-    std::vector<std::byte> scales;
-    if (stored.scales != nullptr) {
-      scales.resize(static_cast<std::size_t>(OutputBytesOf(weight, StoredRole::kScales, values.rows)));
-      SLIPWAY_RETURN_IF_ERROR(
-          artifact_.Read(*stored.scales, OutputBytesOf(weight, StoredRole::kScales, first_row), scales));
-    }
-    const std::vector<RowStatistics> rows = MeasureStoredBand(
-        values, {.coding = weight.coding, .codes = codes, .scales = scales, .tensor_scale = stored.tensor_scale});
+    // Nothing of what is not stored.
+    const auto read = [&](const ManifestTensor* tensor, StoredRole role) -> absl::StatusOr<std::vector<std::byte>> {
+      std::vector<std::byte> bytes;
+      if (tensor != nullptr) {
+        bytes.resize(static_cast<std::size_t>(OutputBytesOf(weight, role, values.rows)));
+        SLIPWAY_RETURN_IF_ERROR(artifact_.Read(*tensor, OutputBytesOf(weight, role, first_row), bytes));
+      }
+      return bytes;
+    };
+    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> codes, read(stored.codes, StoredRole::kCodes));
+    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> scales, read(stored.scales, StoredRole::kScales));
+    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> zero_points,
+                             read(stored.zero_points, StoredRole::kZeroPoints));
+    const std::vector<RowStatistics> rows = MeasureStoredBand(values, {.coding = weight.coding,
+                                                                       .codes = codes,
+                                                                       .scales = scales,
+                                                                       .zero_points = zero_points,
+                                                                       .tensor_scale = stored.tensor_scale});
     {
       const std::scoped_lock lock(mutex_);
       report_.weights[index].found.Add(rows, values.columns);
     }
     if (progress_) {
-      progress_(static_cast<std::int64_t>(codes.size() + scales.size()));
+      progress_(static_cast<std::int64_t>(codes.size() + scales.size() + zero_points.size()));
     }
     return absl::OkStatus();
   }

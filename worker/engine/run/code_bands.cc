@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/quantize/packing.h"
 #include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/transform/element_transform.h"
 
@@ -38,13 +39,20 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
     return quantization.probe(weight, first / bands.columns, {dtype, values, rows, bands.columns});
   }
   const bool codes = made.role == StoredRole::kCodes;
-  const ScaleStash::Bytes stashed =
-      codes && quantization.stash != nullptr ? quantization.stash->Of(made.weight) : ScaleStash::Bytes();
-  std::span<std::byte> scales = codes ? std::span<std::byte>() : output;
-  if (stashed != nullptr) {
-    const std::int64_t before = OutputBytesOf(weight, StoredRole::kScales, first / bands.columns);
-    scales = {stashed.get() + before, static_cast<std::size_t>(OutputBytesOf(weight, StoredRole::kScales, rows))};
-  }
+  ScaleStash::Bytes kept[2];  // so that they outlive this
+  const auto place = [&](StoredRole role, ScaleStash::Bytes& stashed) -> std::span<std::byte> {
+    if (!codes || quantization.stash == nullptr) {
+      return made.role == role ? output : std::span<std::byte>();
+    }
+    stashed = quantization.stash->Of({made.weight, role});
+    if (stashed == nullptr) {
+      return {};
+    }
+    return {stashed.get() + OutputBytesOf(weight, role, first / bands.columns),
+            static_cast<std::size_t>(OutputBytesOf(weight, role, rows))};
+  };
+  const std::span<std::byte> scales = place(StoredRole::kScales, kept[0]);
+  const std::span<std::byte> zero_words = place(StoredRole::kZeroPoints, kept[1]);
   if (codes) {
     SLIPWAY_ASSIGN_OR_RETURN(const Measured measured,
                              quantization.quantizer->Measure({dtype, values, rows, bands.columns}));
@@ -57,12 +65,14 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
   }
   // Strips are coded one by one, other bands together.
   const std::int64_t step = HasStrips(weight) ? bands.rows : rows;
+  std::vector<std::byte> zero_points(
+      zero_words.empty() ? 0 : static_cast<std::size_t>(ScaleCount(weight.coding, step, bands.columns)));
   for (std::int64_t row = 0; row < rows; row += step) {
     const auto slice = [&](std::span<std::byte> all) {
       const auto whole = static_cast<std::int64_t>(all.size());
       return step == rows ? all
-                          : all.subspan(static_cast<std::size_t>(whole / rows * row),
-                                        static_cast<std::size_t>(whole / rows * step));
+                          : all.subspan(static_cast<std::size_t>(whole / (rows / step) * (row / step)),
+                                        static_cast<std::size_t>(whole / (rows / step)));
     };
     const std::size_t value_bytes = values.size() / static_cast<std::size_t>(rows);
     SLIPWAY_RETURN_IF_ERROR(quantization.quantizer->Quantize(
@@ -75,9 +85,13 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
          .amaxes = amaxes,
          .codes = codes ? slice(output) : std::span<std::byte>(),
          .scales = slice(scales),
+         .zero_points = zero_points,
          .statistics =
              codes ? std::span(statistics).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(step))
                    : std::span<RowStatistics>()}));
+    if (!zero_words.empty()) {
+      PackZeroPoints(weight.coding.packing, zero_points, step, slice(zero_words));
+    }
   }
   return absl::OkStatus();
 }
@@ -107,7 +121,7 @@ void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dt
               .subspan(static_cast<std::size_t>(index), output.size() / static_cast<std::size_t>(InfoOf(dtype).bytes)));
     case StoredRole::kShape:
       return Put(output, index, [&](std::int64_t i) { return i == 0 ? weight.rows : weight.columns; });
-    case StoredRole::kZeroPoints:
+    case StoredRole::kConstantZeroPoints:
       return Put(output, index, [&](std::int64_t) { return part.word; });
     case StoredRole::kGroupIndex:
       return Put(output, index,

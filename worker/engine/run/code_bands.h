@@ -24,9 +24,9 @@ struct Quantization {
 };
 
 // Codes whole bands, with scales that go into the stash where there is a place for them: `values` are those of `weight`
-// from element `first` on, `amaxes` what is given for their blocks, or nothing; `output` is what `role` (kCodes or
-// kScales) makes of them; `statistics` gets one entry a row for codes. CHECKPOINT_CORRUPT for values that are not
-// finite; errors of the quantizer.
+// from element `first` on, `amaxes` what is given for their blocks, or nothing; `output` is what `role` (kCodes,
+// kScales or kZeroPoints) makes of them; `statistics` gets one entry a row for codes. CHECKPOINT_CORRUPT for values
+// that are not finite; errors of the quantizer.
 absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made, const Quantization& quantization,
                        std::span<const std::byte> values, std::span<const float> amaxes, std::int64_t first,
                        std::span<std::byte> output, std::vector<RowStatistics>& statistics);

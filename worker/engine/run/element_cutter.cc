@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/transform/block_scales.h"
+#include "worker/engine/transform/column_factors.h"
 #include "worker/engine/transform/element_transform.h"
 #include "worker/engine/transform/low_rank_update.h"
 
@@ -16,6 +17,9 @@ constexpr std::int64_t kShortestDirectRun = 1024;   // on average; shorter runs 
 constexpr std::int64_t kFactorMargin = 96LL << 10;  // of windows: what a run may be read with that is not in it
 
 bool CanMake(const ExportPlan& plan, const OutputTensor& tensor) {
+  if (tensor.column_factors != nullptr && !CanScaleColumns(tensor)) {
+    return false;
+  }
   if (tensor.update) {
     return tensor.shape.size() == 2 && !tensor.scales && tensor.permutation.IsNone() &&
            CanMerge(*tensor.update, tensor.transform, tensor.shape[1]);
@@ -116,7 +120,8 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
   part.bytes = elements * OutputBytes(tensor);
   const bool short_runs =
       part.run_count > 1 && part.bytes < static_cast<std::int64_t>(part.run_count) * kShortestDirectRun;
-  part.buffered = !tensor.transform.IsCopy() || short_runs || tensor.update.has_value();
+  part.buffered =
+      !tensor.transform.IsCopy() || short_runs || tensor.update.has_value() || tensor.column_factors != nullptr;
   if (tensor.update && elements > 0) {
     segment.factor_bytes = std::max(segment.factor_bytes, MergeMemory(*tensor.update, tensor.shape[1]));
   }
@@ -145,6 +150,7 @@ absl::StatusOr<std::int64_t> ElementCutter::TakeBox(Segment& segment, const Outp
   segment.window_bytes += more_memory;
   segment.permuted_rows += cut->rows.size();
   part.first_run = segment.runs.size();
+  part.first_element = first;
   part.bytes = box.elements * OutputBytes(tensor);
   part.buffered = true;
   part.permuted = segment.permuted.size();

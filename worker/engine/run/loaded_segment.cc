@@ -11,6 +11,7 @@
 #include "worker/engine/run/code_bands.h"
 #include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/transform/block_scales.h"
+#include "worker/engine/transform/column_factors.h"
 #include "worker/engine/transform/element_transform.h"
 #include "worker/engine/transform/low_rank_update.h"
 
@@ -33,8 +34,8 @@ std::int64_t PagesOf(const WindowRange& range) {
 }  // namespace
 
 LoadedSegment::~LoadedSegment() {
-  for (const std::int32_t weight : written_) {
-    stash_->Drop(weight);
+  for (const ScaleStash::Key& key : written_) {
+    stash_->Drop(key);
   }
 }
 
@@ -96,6 +97,16 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
 }
 
 absl::Status LoadedSegment::FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
+                                     Rounding* rounding) {
+  std::byte* const begin = free_;
+  SLIPWAY_RETURN_IF_ERROR(MakePart(plan, tensor, part, rounding));
+  if (tensor.column_factors != nullptr) {
+    ScaleColumns(tensor, part.first_element, {begin, free_});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadedSegment::MakePart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
                                      Rounding* rounding) {
   const ElementTransform& transform = tensor.transform;
   std::byte* const begin = free_;
@@ -178,12 +189,13 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
   const QuantizedPart& quantized = *tensor.quantized;
   if (part.stashed) {
     // Filled by the time that they are written: the codes' segments come before this one.
-    const ScaleStash::Bytes scales = quantization.stash->Of(quantized.weight);
-    pieces_.push_back(PieceOf({scales.get() + part.first_element, static_cast<std::size_t>(part.bytes)}));
-    stashed_.push_back(scales);
+    const ScaleStash::Key key(quantized.weight, quantized.role);
+    const ScaleStash::Bytes kept = quantization.stash->Of(key);
+    pieces_.push_back(PieceOf({kept.get() + part.first_element, static_cast<std::size_t>(part.bytes)}));
+    stashed_.push_back(kept);
     stash_ = quantization.stash;
     if (part.ends) {
-      written_.push_back(quantized.weight);
+      written_.push_back(key);
     }
     return absl::OkStatus();
   }

@@ -57,6 +57,7 @@ class LoadedSegment {
   absl::Status FillPieces(const ExportPlan& plan, const Shard& shard, const Quantization* quantization);
   // Makes the part's elements, the pieces of which follow those that there are; a buffered part's in one, at free_.
   absl::Status FillPart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part, Rounding* rounding);
+  absl::Status MakePart(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part, Rounding* rounding);
   absl::Status FillQuantized(const ExportPlan& plan, const TensorPart& part, const Quantization& quantization);
   // The given amaxes of the blocks that a part codes; none where they follow from the values.
   [[nodiscard]] std::vector<float> AmaxesOf(const QuantizedWeight& weight, const TensorPart& part) const;
@@ -77,7 +78,7 @@ class LoadedSegment {
   std::vector<std::size_t> first_pieces_;
   std::vector<ScaleStash::Bytes> stashed_;  // that pieces are of
   ScaleStash* stash_ = nullptr;             // where they are from
-  std::vector<std::int32_t> written_;       // weights whose last scales these are
+  std::vector<ScaleStash::Key> written_;    // what ends here
   std::vector<Rounding> roundings_;
   std::vector<std::vector<RowStatistics>> statistics_;
 };

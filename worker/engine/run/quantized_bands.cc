@@ -16,19 +16,25 @@ Bands BandsOf(const QuantizedWeight& weight) {
   std::int64_t rows = weight.coding.sharing == Sharing::kSquare ? weight.coding.group : 1;
   if (weight.coding.packing == Packing::kNibbleRows) {
     rows = 2;
+  } else if (HasZeroPoints(weight.coding.rule)) {
+    rows = 8;  // of a word of zero points
   }
   return {.rows = std::min(rows, std::max<std::int64_t>(weight.rows, 1)),
           .columns = weight.columns,
           .total_rows = weight.rows};
 }
 
-bool NeedsValues(StoredRole role) { return role == StoredRole::kCodes || role == StoredRole::kScales; }
+bool NeedsValues(StoredRole role) {
+  return role == StoredRole::kCodes || role == StoredRole::kScales || role == StoredRole::kZeroPoints;
+}
 
 std::int64_t OutputBytesOf(const QuantizedWeight& weight, StoredRole role, std::int64_t rows) {
   const std::int64_t columns = BandsOf(weight).columns;
-  return role == StoredRole::kCodes
-             ? CodeBytes(weight.coding, rows, columns)
-             : ScaleCount(weight.coding, rows, columns) * InfoOf(weight.coding.scale_dtype).bytes;
+  if (role == StoredRole::kCodes) {
+    return CodeBytes(weight.coding, rows, columns);
+  }
+  const std::int64_t scales = ScaleCount(weight.coding, rows, columns);
+  return role == StoredRole::kZeroPoints ? scales / 2 : scales * InfoOf(weight.coding.scale_dtype).bytes;
 }
 
 std::int64_t BandMemory(const ExportPlan& plan) {

@@ -15,7 +15,8 @@ std::vector<bool> StashedScales(const ExportPlan& plan, const Shard& shard) {
     if (tensor.quantized->role == StoredRole::kCodes) {
       coded.insert(tensor.quantized->weight);
     }
-    stashed[i] = tensor.quantized->role == StoredRole::kScales && tensor.bytes <= kMaximumStash &&
+    const StoredRole role = tensor.quantized->role;
+    stashed[i] = (role == StoredRole::kScales || role == StoredRole::kZeroPoints) && tensor.bytes <= kMaximumStash &&
                  coded.contains(tensor.quantized->weight);
   }
   return stashed;
@@ -26,27 +27,27 @@ ScaleStash::ScaleStash(const ExportPlan& plan, const Shard& shard) {
   for (std::size_t i = 0; i < stashed.size(); ++i) {
     if (stashed[i]) {
       const OutputTensor& tensor = plan.tensors[static_cast<std::size_t>(shard.first_tensor) + i];
-      sizes_.emplace(tensor.quantized->weight, tensor.bytes);
+      sizes_.emplace(Key(tensor.quantized->weight, tensor.quantized->role), tensor.bytes);
     }
   }
 }
 
-ScaleStash::Bytes ScaleStash::Of(std::int32_t weight) {
-  const auto size = sizes_.find(weight);
+ScaleStash::Bytes ScaleStash::Of(const Key& key) {
+  const auto size = sizes_.find(key);
   if (size == sizes_.end()) {
     return nullptr;
   }
   const std::scoped_lock lock(mutex_);
-  Bytes& bytes = kept_[weight];
+  Bytes& bytes = kept_[key];
   if (bytes == nullptr) {
     bytes = Bytes(new std::byte[static_cast<std::size_t>(size->second)]);
   }
   return bytes;
 }
 
-void ScaleStash::Drop(std::int32_t weight) {
+void ScaleStash::Drop(const Key& key) {
   const std::scoped_lock lock(mutex_);
-  kept_.erase(weight);
+  kept_.erase(key);
 }
 
 }  // namespace slipway::engine

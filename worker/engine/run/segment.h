@@ -19,7 +19,7 @@ struct TensorPart {
   std::int64_t bytes = 0;  // in the output
   bool begins = false;     // with the tensor's first byte
   bool ends = false;       // with its last
-  bool stashed = false;    // scales that were found with the codes; first_element is a byte of them
+  bool stashed = false;    // scales or zero points that were found with the codes; first_element is a byte of them
   bool buffered = false;   // goes through a buffer: transformed, or gathered from many short runs, or permuted
   std::optional<std::size_t> permuted = std::nullopt;  // index into Segment::permuted; such a part has no runs
   std::int64_t first_element = 0;

@@ -18,6 +18,7 @@ struct Arguments {
   Json group_size = nullptr;
   Json block_structure = nullptr;
   Json scale_dtype = nullptr;
+  bool symmetric = true;
   Json observer = nullptr;
 };
 
@@ -31,9 +32,9 @@ Json ToJson(const Arguments& arguments) {
           {"observer_kwargs", Json::object()},
           {"scale_dtype", arguments.scale_dtype},
           {"strategy", arguments.strategy},
-          {"symmetric", true},
+          {"symmetric", arguments.symmetric},
           {"type", arguments.type},
-          {"zp_dtype", nullptr}};
+          {"zp_dtype", arguments.symmetric ? Json() : Json("torch.int8")}};
 }
 
 bool IsTwoLevel(const Coding& coding) { return coding.scale_dtype == DType::kF8E4M3; }
@@ -48,6 +49,7 @@ Json ScaleType(const Coding& coding) {
 Json Weights(const ModuleGroup& group) {
   const Coding& coding = group.layout->coding;
   Arguments arguments{.bits = BitsOf(*group.layout), .type = TypeOf(*group.layout), .scale_dtype = ScaleType(coding)};
+  arguments.symmetric = !HasZeroPoints(coding.rule);
   arguments.observer = "memoryless_minmax";
   switch (coding.sharing) {
     case Sharing::kTensor:

@@ -63,6 +63,8 @@ TEST(QuantizePlan, WhatChangesBytesAloneChangesTheHashAlone) {
   const std::vector<std::function<void(ExportPlan&)>> mutations = {
       [](ExportPlan& p) { p.quantized[0].input_amax = 3; },
       [](ExportPlan& p) { p.quantized[0].pre_quant_scale = std::make_shared<std::vector<float>>(64, 2.0F); },
+      [](ExportPlan& p) { p.quantized[0].values.column_factors = std::make_shared<std::vector<float>>(64, 2.0F); },
+      [](ExportPlan& p) { p.tensors[0].column_factors = std::make_shared<std::vector<float>>(64, 2.0F); },
       [](ExportPlan& p) { p.quantized[0].coding.bound = 7; },
       [](ExportPlan& p) { p.quantized[0].coding.packing = Packing::kBytes; },
       [](ExportPlan& p) { p.quantized[0].values.transform.from = DType::kF32; },
@@ -174,6 +176,29 @@ TEST(QuantizePlan, FusedSiblingsOfOtherGroupsAreRefusedByName) {
           .status();
   EXPECT_EQ(ReasonOf(refused), Reason::kOptionUnsupported);
   EXPECT_THAT(WhereOf(refused).tensor, testing::HasSubstr("self_attn"));
+}
+
+TEST(QuantizePlan, SiblingsWithAndWithoutZeroPointsAreRefusedByName) {
+  const absl::Status refused =
+      TryPlan(WithRecipe("rules: [{modules: ['*'], format: int4, group: 32}, {modules: ['*k_proj'], format: int4, "
+                         "group: 32, symmetric: false}]\nconfig_form: compressed-tensors"))
+          .status();
+  EXPECT_EQ(ReasonOf(refused), Reason::kOptionUnsupported);
+  EXPECT_THAT(WhereOf(refused).tensor, testing::HasSubstr("self_attn"));
+}
+
+// Its config.json has one size of groups and one kind of zero points for all.
+TEST(QuantizePlan, WhatANativeFormCannotDescribeIsRefusedByName) {
+  for (const char* other : {"group: 64", "group: 32, symmetric: true"}) {
+    const absl::Status refused =
+        TryPlan(WithRecipe(std::string("rules: [{modules: ['*'], format: int4, group: 32}, {modules: ['*self_attn*'], "
+                                       "format: int4, ") +
+                           other + "}]\nconfig_form: native"))
+            .status();
+    EXPECT_EQ(ReasonOf(refused), Reason::kOptionUnsupported);
+    EXPECT_THAT(WhereOf(refused).tensor, testing::HasSubstr("model.layers."));
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("config form native"));
+  }
 }
 
 TEST(QuantizePlan, WhereNothingIsQuantizedTheRecipeIsRefused) {

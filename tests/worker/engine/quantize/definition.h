@@ -23,10 +23,11 @@ using engine::Packing;
 using engine::ScaleRule;
 using engine::Sharing;
 
-// A block's scale: the number that is stored, its bits, and what acts.
+// A block's scale: the number that is stored, its bits, and what acts; with the code of 0.
 struct DefinedScale {
   std::uint32_t bits = 0;
   float acting = 1;
+  int zero_point = 0;
 };
 
 // To `digits` binary digits, with none below 2^least; ties to even.
@@ -63,6 +64,31 @@ inline DefinedScale AmaxScale(DType dtype, float amax, float bound) {
   return {.bits = half ? SixteenBits(scale, 10, 15) : SixteenBits(scale, 7, 127), .acting = static_cast<float>(scale)};
 }
 
+// To what a dtype can say.
+inline double Step(DType dtype, double value) {
+  return dtype == DType::kBF16  ? RoundedTo(value, 8, -133)
+         : dtype == DType::kF16 ? RoundedTo(value, 11, -24)
+                                : static_cast<double>(static_cast<float>(value));
+}
+
+// Of a range that ends at `low` and at `high`.
+inline DefinedScale RangeScale(const Coding& coding, float low, float high) {
+  const bool rounded = coding.rule == ScaleRule::kRangeRounded;
+  const float width = high - low;
+  const float limited = width == 0 ? 0 : AmaxScale(rounded ? coding.scale_dtype : DType::kF32, width, 1).acting;
+  DefinedScale result = AmaxScale(coding.scale_dtype, limited, coding.bound);
+  const float quotient = low / result.acting;
+  const double steps = std::fmax(static_cast<double>(quotient), -1000.0);
+  if (!rounded) {
+    result.zero_point = static_cast<int>(std::fmin(std::nearbyint(-steps), 15.0)) - 8;
+    return result;
+  }
+  const auto difference = static_cast<float>(-8 - Step(coding.scale_dtype, steps));
+  const double place = Step(coding.scale_dtype, static_cast<double>(difference));
+  result.zero_point = static_cast<int>(std::nearbyint(std::clamp(place, -8.0, 7.0)));
+  return result;
+}
+
 inline DefinedScale PowerOfTwo(int exponent) {
   return {.bits = static_cast<std::uint32_t>(exponent + 127), .acting = std::ldexp(1.0F, exponent)};
 }
@@ -94,6 +120,9 @@ inline DefinedScale DefineScale(const Coding& coding, float amax, float tensor_s
     case ScaleRule::kTwoLevel:
     case ScaleRule::kTwoLevelReciprocal:
       break;
+    case ScaleRule::kRange:
+    case ScaleRule::kRangeRounded:
+      return RangeScale(coding, -amax, amax);
   }
   const bool direct = coding.rule == ScaleRule::kTwoLevel;
   const float scale = direct ? amax / (coding.bound * tensor_scale) : (amax / coding.bound) * tensor_scale;
@@ -144,23 +173,26 @@ class DefinitionQuantizer final : public engine::Quantizer {
     const std::int64_t rows = job.values.rows;
     const std::int64_t columns = job.values.columns;
     std::vector<std::vector<std::size_t>> blocks(static_cast<std::size_t>(ScaleCount(coding, rows, columns)));
-    std::vector<float> scale(values.size(), job.tensor_scale);
+    std::vector<DefinedScale> scale(values.size(), DefinedScale{.acting = job.tensor_scale});
     for (std::size_t i = 0; i < values.size() && !blocks.empty(); ++i) {
       blocks[ScaleOf(job, i)].push_back(i);
     }
     for (std::size_t b = 0; b < blocks.size(); ++b) {
       const DefinedScale chosen = Choose(job, values, blocks[b], b);
       for (const std::size_t i : blocks[b]) {
-        scale[i] = chosen.acting;
+        scale[i] = chosen;
       }
       if (!job.scales.empty()) {
         const auto bytes = static_cast<std::size_t>(engine::InfoOf(coding.scale_dtype).bytes);
         std::memcpy(job.scales.data() + b * bytes, &chosen.bits, bytes);
       }
+      if (!job.zero_points.empty()) {
+        job.zero_points[b] = static_cast<std::byte>(chosen.zero_point);
+      }
     }
     std::fill(job.codes.begin(), job.codes.end(), std::byte{0});
     for (std::size_t i = 0; i < values.size() && !job.codes.empty(); ++i) {
-      Pack(job, i, NearestCode(coding.element, static_cast<double>(values[i] / scale[i])));
+      Pack(job, i, CodeOf(coding, values[i], scale[i]));
     }
     for (std::size_t row = 0; row < job.statistics.size(); ++row) {
       job.statistics[row] = StatisticsOf(job, row, values, scale);
@@ -175,7 +207,7 @@ class DefinitionQuantizer final : public engine::Quantizer {
     for (std::size_t i = 0; i < errors.size(); ++i) {
       std::vector<float> terms(columns);
       for (std::size_t j = 0; j < columns; ++j) {
-        terms[j] = ErrorOf(coding.element, floats[i / scales.size() * columns + j], scales[i % scales.size()]);
+        terms[j] = ErrorOf(coding, floats[i / scales.size() * columns + j], {.acting = scales[i % scales.size()]});
       }
       errors[i] = SumOfSquares(terms);
     }
@@ -183,9 +215,19 @@ class DefinitionQuantizer final : public engine::Quantizer {
   }
 
  private:
-  static float ErrorOf(Element element, float value, float scale) {
-    const int code = NearestCode(element, static_cast<double>(value / scale));
-    return value - static_cast<float>(ValueOfCode(element, code)) * scale;
+  static std::uint8_t CodeOf(const Coding& coding, float value, const DefinedScale& scale) {
+    const auto quotient = static_cast<double>(value / scale.acting);
+    return HasZeroPoints(coding.rule) ? NearestCodeAbout(scale.zero_point, quotient)
+                                      : NearestCode(coding.element, quotient);
+  }
+
+  // In scales.
+  static double WorthOf(const Coding& coding, float value, const DefinedScale& scale) {
+    return ValueOfCode(coding.element, CodeOf(coding, value, scale)) - scale.zero_point;
+  }
+
+  static float ErrorOf(const Coding& coding, float value, const DefinedScale& scale) {
+    return value - static_cast<float>(WorthOf(coding, value, scale)) * scale.acting;
   }
 
   static std::size_t ScaleOf(const engine::QuantizeJob& job, std::size_t i) {
@@ -208,11 +250,11 @@ class DefinitionQuantizer final : public engine::Quantizer {
 
   // The block's elements are in the order of rows.
   static double ErrorOfBlock(const engine::QuantizeJob& job, const std::vector<float>& values,
-                             const std::vector<std::size_t>& block, float scale) {
+                             const std::vector<std::size_t>& block, const DefinedScale& scale) {
     double sum = 0;
     std::vector<float> terms;
     for (std::size_t i = 0; i < block.size(); ++i) {
-      terms.push_back(ErrorOf(job.coding.element, values[block[i]], scale));
+      terms.push_back(ErrorOf(job.coding, values[block[i]], scale));
       if (i + 1 == block.size() || block[i + 1] != block[i] + 1 ||
           block[i + 1] % static_cast<std::size_t>(job.values.columns) == 0) {
         sum += SumOfSquares(terms);
@@ -225,28 +267,43 @@ class DefinitionQuantizer final : public engine::Quantizer {
   static DefinedScale Choose(const engine::QuantizeJob& job, const std::vector<float>& values,
                              const std::vector<std::size_t>& block, std::size_t number) {
     const Coding& coding = job.coding;
-    float amax = 0;
+    float low = 0;
+    float high = 0;
     for (const std::size_t i : block) {
-      amax = std::max(amax, std::fabs(values[i]));
+      low = std::min(low, values[i]);
+      high = std::max(high, values[i]);
     }
-    amax = job.amaxes.empty() ? amax : job.amaxes[number];
-    DefinedScale best = DefineScale(coding, amax, job.tensor_scale, 1, 0);
+    if (!job.amaxes.empty()) {
+      high = job.amaxes[number];
+      low = -high;
+    }
+    const float amax = std::max(-low, high);
+    DefinedScale best =
+        HasZeroPoints(coding.rule) ? RangeScale(coding, low, high) : DefineScale(coding, amax, job.tensor_scale, 1, 0);
     if (coding.search == engine::ScaleSearch::kAmax) {
+      return best;
+    }
+    double least = ErrorOfBlock(job, values, block, best);
+    const auto consider = [&](const DefinedScale& candidate) {
+      const double error = ErrorOfBlock(job, values, block, candidate);
+      if (error < least) {
+        least = error;
+        best = candidate;
+      }
+    };
+    if (HasZeroPoints(coding.rule)) {
+      for (const engine::RangeFactors& factors : engine::FactorsOfRanges()) {
+        consider(RangeScale(coding, low * factors.low, high * factors.high));
+      }
       return best;
     }
     const bool by_factor = coding.rule == ScaleRule::kAmax;
     const std::size_t count =
         by_factor ? engine::AmaxFactors(coding.element).size() : engine::CodeSteps(coding.element, coding.rule).size();
-    double least = ErrorOfBlock(job, values, block, best.acting);
     for (std::size_t i = 0; i < count; ++i) {
       const float factor = by_factor ? engine::AmaxFactors(coding.element)[i] : 1;
       const int step = by_factor ? 0 : engine::CodeSteps(coding.element, coding.rule)[i];
-      const DefinedScale candidate = DefineScale(coding, amax, job.tensor_scale, factor, step);
-      const double error = ErrorOfBlock(job, values, block, candidate.acting);
-      if (error < least) {
-        least = error;
-        best = candidate;
-      }
+      consider(DefineScale(coding, amax, job.tensor_scale, factor, step));
     }
     return best;
   }
@@ -287,7 +344,7 @@ class DefinitionQuantizer final : public engine::Quantizer {
   }
 
   static engine::RowStatistics StatisticsOf(const engine::QuantizeJob& job, std::size_t row,
-                                            const std::vector<float>& values, const std::vector<float>& scale) {
+                                            const std::vector<float>& values, const std::vector<DefinedScale>& scale) {
     const Element element = job.coding.element;
     const auto columns = static_cast<std::size_t>(job.values.columns);
     const double largest = element == Element::kE4M3   ? 448
@@ -297,13 +354,15 @@ class DefinitionQuantizer final : public engine::Quantizer {
     engine::RowStatistics statistics;
     std::vector<float> errors;
     for (std::size_t i = row * columns; i < (row + 1) * columns; ++i) {
-      errors.push_back(ErrorOf(element, values[i], scale[i]));
-      const float quotient = values[i] / scale[i];
+      errors.push_back(ErrorOf(job.coding, values[i], scale[i]));
+      const auto quotient = static_cast<double>(values[i] / scale[i].acting);
       statistics.amax = std::max(statistics.amax, std::fabs(values[i]));
       statistics.largest_error = std::max(statistics.largest_error, std::fabs(errors.back()));
-      statistics.saturated += static_cast<double>(std::fabs(quotient)) > largest ? 1 : 0;
-      const double decoded = ValueOfCode(element, NearestCode(element, static_cast<double>(quotient)));
-      statistics.zeros += values[i] != 0 && decoded == 0 ? 1 : 0;
+      const int zero_point = scale[i].zero_point;
+      const bool beyond = HasZeroPoints(job.coding.rule) ? quotient < -8 - zero_point || quotient > 7 - zero_point
+                                                         : std::fabs(quotient) > largest;
+      statistics.saturated += beyond ? 1 : 0;
+      statistics.zeros += values[i] != 0 && WorthOf(job.coding, values[i], scale[i]) == 0 ? 1 : 0;
     }
     statistics.squared_error = SumOfSquares(errors);
     statistics.squared_value = SumOfSquares(std::span(values).subspan(row * columns, columns));

@@ -92,8 +92,9 @@ TEST(Formats, EachNamesTensorsOfOneMeaningOnceAndCodesFirst) {
         EXPECT_TRUE(roles.insert(tensor.role).second) << format->name;
         EXPECT_TRUE(suffixes.insert(tensor.suffix).second) << format->name << " " << tensor.suffix;
         EXPECT_NE(tensor.shape, nullptr) << format->name << " " << tensor.suffix;
-        EXPECT_EQ(tensor.role == StoredRole::kZeroPoints, tensor.word != 0) << format->name;
+        EXPECT_EQ(tensor.role == StoredRole::kConstantZeroPoints, tensor.word != 0) << format->name;
       }
+      EXPECT_EQ(roles.contains(StoredRole::kZeroPoints), HasZeroPoints(layout.coding.rule)) << format->name;
       EXPECT_EQ(layout.tensors.front().role, StoredRole::kCodes) << format->name;
       const bool has_input_scale =
           roles.contains(StoredRole::kInputScale) || roles.contains(StoredRole::kInputScaleReciprocal);
@@ -202,7 +203,7 @@ TEST(ChooseLayout, AFormatAloneHasTheFormOfItsLayout) {
       for (const bool has_experts : {false, true}) {
         const LayoutWish wish{.has_ranges = has_ranges, .has_experts = has_experts};
         const Layout* layout = ChooseLayout(*format, wish);
-        const std::vector<const Format*> alone = {format};
+        const std::vector<FormatChoice> alone = {{format}};
         EXPECT_EQ(ChooseForm(alone, wish), layout == nullptr ? std::nullopt : std::optional(layout->form));
       }
     }
@@ -210,13 +211,44 @@ TEST(ChooseLayout, AFormatAloneHasTheFormOfItsLayout) {
 }
 
 TEST(ChooseLayout, AMixtureHasOneFormAndNoNativeOne) {
-  const std::vector<const Format*> mixture = {FindFormat("fp8"), FindFormat("nvfp4")};
+  const std::vector<FormatChoice> mixture = {{FindFormat("fp8")}, {FindFormat("nvfp4")}};
   EXPECT_EQ(ChooseForm(mixture, {.has_ranges = true}), ConfigForm::kModelOpt);
   EXPECT_EQ(ChooseForm(mixture, {}), ConfigForm::kCompressedTensors);
-  const std::vector<const Format*> alike = {FindFormat("fp8-block"), FindFormat("fp8-block")};
+  const std::vector<FormatChoice> alike = {{FindFormat("fp8-block")}, {FindFormat("fp8-block")}};
   EXPECT_EQ(ChooseForm(alike, {}), ConfigForm::kNative);
-  const std::vector<const Format*> apart = {FindFormat("nvfp4-awq"), FindFormat("int4-gptq")};
+  const std::vector<FormatChoice> apart = {{FindFormat("nvfp4-awq")}, {FindFormat("int4-gptq")}};
   EXPECT_EQ(ChooseForm(apart, {.has_ranges = true}), std::nullopt);
+  const std::vector<FormatChoice> with_and_without = {{FindFormat("int4"), false}, {FindFormat("int4"), true}};
+  EXPECT_EQ(ChooseForm(with_and_without, {}), ConfigForm::kCompressedTensors);
+}
+
+// compressed-tensors' own default is symmetric, AutoAWQ's is not.
+TEST(ChooseLayout, ZeroPointsAreAsTheFormHasThemOrAsAskedFor) {
+  constexpr ConfigForm kCompressed = ConfigForm::kCompressedTensors;
+  struct {
+    LayoutWish wish;
+    ConfigForm form;
+    bool zero_points;
+  } const cases[] = {
+      {{}, kCompressed, false},
+      {{.symmetric = true}, kCompressed, false},
+      {{.symmetric = false}, kCompressed, true},
+      {{.form = ConfigForm::kNative}, ConfigForm::kNative, true},
+      {{.form = ConfigForm::kNative, .symmetric = true}, ConfigForm::kNative, false},
+      {{.form = ConfigForm::kNative, .symmetric = false}, ConfigForm::kNative, true},
+  };
+  for (const std::string_view format : {"int4", "int4-awq"}) {
+    for (const auto& a_case : cases) {
+      const Layout& layout = Chosen(format, a_case.wish);
+      EXPECT_EQ(layout.form, a_case.form) << format;
+      EXPECT_EQ(HasZeroPoints(layout.coding.rule), a_case.zero_points) << format;
+    }
+  }
+  const Format& int4 = *FindFormat("int4");
+  const LayoutWish modelopt{.form = ConfigForm::kModelOpt, .symmetric = false};
+  EXPECT_EQ(ChooseLayout(int4, modelopt), nullptr);
+  EXPECT_THAT(WhyNoLayout(int4, modelopt),
+              HasSubstr("int4 has no layout in the form modelopt with zero points; there"));
 }
 
 TEST(WhyNot, SaysWhichExtentDoesNotFit) {
@@ -227,6 +259,9 @@ TEST(WhyNot, SaysWhichExtentDoesNotFit) {
   EXPECT_EQ(Refusal("int4", {}, 8, 192, 64), "");
   EXPECT_EQ(Refusal("int4", {.form = ConfigForm::kModelOpt}, 7, 128), "its 7 rows are no multiple of 2");
   EXPECT_EQ(Refusal("int4", {.form = ConfigForm::kNative}, 12, 128), "its 12 rows are no multiple of 8");
+  EXPECT_EQ(Refusal("int4", {.form = ConfigForm::kCompressedTensors, .symmetric = false}, 12, 128),
+            "its 12 rows are no multiple of 8");
+  EXPECT_EQ(Refusal("int4", {.form = ConfigForm::kCompressedTensors}, 12, 128), "");
   EXPECT_EQ(Refusal("int4-gptq", {.form = ConfigForm::kNative}, 12, 128), "its 12 rows are no multiple of 8");
   EXPECT_EQ(Refusal("fp8", {}, 0, 32), "it is empty");
 }
@@ -252,6 +287,8 @@ TEST(WhyNot, WhatFitsCanBeCodedIntoTensorsOfTheStatedShapes) {
               EXPECT_EQ(elements * InfoOf(tensor.dtype).bytes, CodeBytes(layout.coding, rows, columns)) << format->name;
             } else if (tensor.role == StoredRole::kScales) {
               EXPECT_EQ(elements, ScaleCount(layout.coding, rows, columns)) << format->name;
+            } else if (tensor.role == StoredRole::kZeroPoints) {
+              EXPECT_EQ(elements * 8, ScaleCount(layout.coding, rows, columns)) << format->name;
             }
           }
         }

@@ -25,6 +25,7 @@ struct Golden {
   std::int32_t group = 0;  // 0: the coding's
   KvCache kv_cache = KvCache::kNone;
   bool mlp_only = false;
+  std::optional<bool> symmetric = {};
 };
 
 inline const std::vector<Golden>& Goldens() {
@@ -65,6 +66,7 @@ inline const std::vector<Golden>& Goldens() {
       {"llama", "ct_w8a8", "int8", kCt, kDynamic},
       {"llama", "ct_w8a8_static", "int8", kCt, kStatic},
       {"llama", "ct_w4a16", "int4", kCt, kNone},
+      {"llama", "ct_w4a16_asym", "int4", kCt, kNone, 0, KvCache::kNone, false, false},
       {"llama", "ct_w4a8", "int4", kCt, kDynamic},
       {"llama", "ct_nvfp4", "nvfp4", kCt, kStatic},
       {"llama", "ct_mxfp4", "mxfp4", kCt, kDynamic},
@@ -87,8 +89,9 @@ inline nlohmann::ordered_json ReadGolden(const Golden& golden) { return ReadJson
 inline nlohmann::ordered_json ReadSource(const std::string& source) { return ReadJson("source_" + source); }
 
 inline const Layout* LayoutOf(const Golden& golden) {
-  return ChooseLayout(*FindFormat(golden.format),
-                      {.form = golden.form, .activations = golden.activations, .has_ranges = true});
+  return ChooseLayout(
+      *FindFormat(golden.format),
+      {.form = golden.form, .symmetric = golden.symmetric, .activations = golden.activations, .has_ranges = true});
 }
 
 // The format everywhere, or in feed-forward layers alone.

@@ -22,9 +22,14 @@ enum class Kind {
   kTiny,     // subnormals and zeros
   kHuge,     // up to the largest finite value of the dtype
   kAnyBits,  // any finite pattern of bits
+  kAbove,    // above 0 alone, from 0.5 to 1
+  kBelow,    // below 0 alone, and 0
+  kAlike,    // one value, or its double
+  kUniform,  // from -0.25 to 1
 };
-inline constexpr std::array kKinds = {Kind::kNormal, Kind::kHeavy, Kind::kTies,   Kind::kZeros,
-                                      Kind::kTiny,   Kind::kHuge,  Kind::kAnyBits};
+inline constexpr std::array kKinds = {Kind::kNormal, Kind::kHeavy, Kind::kTies,    Kind::kZeros,
+                                      Kind::kTiny,   Kind::kHuge,  Kind::kAnyBits, Kind::kAbove,
+                                      Kind::kBelow,  Kind::kAlike, Kind::kUniform};
 
 inline float FiniteValue(Kind kind, engine::DType dtype, std::mt19937& random) {
   std::normal_distribution<float> normal(0, 1);
@@ -47,6 +52,14 @@ inline float FiniteValue(Kind kind, engine::DType dtype, std::mt19937& random) {
       return std::ldexp(largest, -static_cast<int>(bits(random) % 6)) * (bits(random) % 2 == 0 ? 1.0F : -1.0F);
     case Kind::kAnyBits:
       break;
+    case Kind::kAbove:
+      return 0.5F + std::ldexp(static_cast<float>(bits(random) % 1024), -11);
+    case Kind::kBelow:
+      return -std::ldexp(static_cast<float>(bits(random) % 512), -9);
+    case Kind::kAlike:
+      return bits(random) % 64 == 0 ? -0.6875F : -0.34375F;
+    case Kind::kUniform:
+      return std::ldexp(static_cast<float>(static_cast<int>(bits(random) % 1280) - 256), -10);
   }
   for (;;) {
     const std::uint32_t pattern = bits(random);

@@ -69,4 +69,19 @@ inline std::uint8_t NearestCode(engine::Element element, double value) {
   return static_cast<std::uint8_t>(best);
 }
 
+// Of INT4 about a zero point, in two's complement of 8 bits: the code of the nearest of what codes less the zero point
+// are; ties go to the even one of those.
+inline std::uint8_t NearestCodeAbout(int zero_point, double value) {
+  const double within = std::fmin(std::fmax(value, -1000.0), 1000.0);
+  int best = -8;
+  for (int code = -8; code <= 7; ++code) {
+    const double distance = std::fabs(within - (code - zero_point));
+    const double least = std::fabs(within - (best - zero_point));
+    if (distance < least || (distance == least && (code - zero_point) % 2 == 0)) {
+      best = code;
+    }
+  }
+  return static_cast<std::uint8_t>(best);
+}
+
 }  // namespace slipway::test

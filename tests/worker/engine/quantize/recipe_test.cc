@@ -65,6 +65,16 @@ rules:
   EXPECT_EQ(recipe.rules[1].format, nullptr);
 }
 
+TEST(Recipe, ARuleSaysWhetherThereAreZeroPoints) {
+  const Recipe recipe = Parsed(
+      "rules: [{format: int4, symmetric: false}, {format: int4-awq, symmetric: true}, {format: int4}, {format: fp8, "
+      "symmetric: true}]\n");
+  EXPECT_EQ(recipe.rules[0].choice(), FormatChoice(FindFormat("int4"), false));
+  EXPECT_EQ(recipe.rules[1].choice(), FormatChoice(FindFormat("int4-awq"), true));
+  EXPECT_EQ(recipe.rules[2].choice(), FormatChoice(FindFormat("int4"), std::nullopt));
+  EXPECT_EQ(recipe.rules[3].symmetric, true);
+}
+
 TEST(Recipe, WhatIsAbsentIsTheDefault) {
   const Recipe recipe = Parsed("config_form: auto\nrules: [{format: fp8}]\n");
   EXPECT_EQ(recipe.form, std::nullopt);
@@ -77,7 +87,7 @@ TEST(Recipe, WhatIsAbsentIsTheDefault) {
 
 TEST(Recipe, WhatIsWrongIsNamedWithItsLine) {
   EXPECT_EQ(Refusal("rules:\n  - format: fp8\n    modles: ['*']\n"),
-            "recipe, line 3: a rule has no key 'modles'; it has modules, layers, format, group");
+            "recipe, line 3: a rule has no key 'modles'; it has modules, layers, format, group, symmetric");
   EXPECT_THAT(Refusal("name: a\nrule: []\n"), StartsWith("recipe, line 2: the recipe has no key 'rule'"));
   EXPECT_THAT(Refusal("rules:\n- modules: ['*']\n  format: fp9\n"),
               StartsWith("recipe, line 3: there is no format 'fp9'; there are none, fp8,"));
@@ -94,6 +104,12 @@ TEST(Recipe, WhatIsWrongIsNamedWithItsLine) {
             "recipe, line 3: int4 has no groups of 48, only of 128, 64, 32");
   EXPECT_EQ(Refusal("rules:\n- format: int4\n  group: wide\n"), "recipe, line 3: group is no number: 'wide'");
   EXPECT_EQ(Refusal("rules:\n- format: none\n  group: 16\n"), "recipe, line 3: a group without a format");
+  EXPECT_EQ(Refusal("rules:\n- format: fp8\n  symmetric: false\n"), "recipe, line 3: fp8 has no zero points");
+  EXPECT_EQ(Refusal("rules:\n- symmetric: false\n  format: int4-gptq\n"),
+            "recipe, line 2: int4-gptq has no zero points");
+  EXPECT_EQ(Refusal("rules:\n- format: int4\n  symmetric: no\n"),
+            "recipe, line 3: symmetric is 'no'; it can be false, true");
+  EXPECT_EQ(Refusal("rules:\n- format: none\n  symmetric: true\n"), "recipe, line 3: symmetric without a format");
   EXPECT_EQ(Refusal("rules:\n- format: fp8\n  layers: [one]\n"), "recipe, line 3: a layer is no number: 'one'");
   EXPECT_EQ(Refusal("rules:\n- format: fp8\n  layers: [1000000]\n"), "recipe, line 3: there is no layer 1000000");
   EXPECT_EQ(Refusal("rules:\n- format: fp8\n  modules: []\n"), "recipe, line 3: modules is no list of patterns");

@@ -51,13 +51,19 @@ TEST(ScaleSearch, BeginsWithTheRulesOwnScaleAndIsShort) {
       EXPECT_EQ(steps[0], 0);
     }
   }
+  const auto ranges = engine::FactorsOfRanges();
+  ASSERT_FALSE(ranges.empty());
+  EXPECT_LE(ranges.size(), 16);
+  EXPECT_EQ(ranges[0].low, 1);
+  EXPECT_EQ(ranges[0].high, 1);
 }
 
 // A row is a block here, so that its statistics are the block's.
 TEST_P(ScaleSearchOf, BlocksIsNeverWorseThanTheRulesScale) {
   Coding int4 = kInt4Words;
   int4.group = 32;
-  for (const Coding& coding : {kFp8Row, kInt8Row, int4, kNvfp4, kNvfp4Reciprocal, kMxfp4, kMxfp8}) {
+  for (const Coding& coding :
+       {kFp8Row, kInt8Row, int4, kNvfp4, kNvfp4Reciprocal, kMxfp4, kMxfp8, kAwqRange, kInt4Range}) {
     const std::int64_t columns = coding.sharing == Sharing::kRow ? 96 : coding.group;
     for (const Kind kind : kKinds) {
       const MadeValues made(DType::kBF16, 64, columns, kind);
@@ -85,8 +91,9 @@ TEST_P(ScaleSearchOf, NothingErrorsAreThoseOfTheFormats) {
 
 // Of normal weights' squared error, as found over all factors and steps near 1: so much at most is left.
 TEST_P(ScaleSearchOf, FourBitsLowersTheSquaredError) {
-  const std::pair<Coding, double> cases[] = {
-      {kInt4Rows, 0.75}, {kInt4Words, 0.84}, {kNvfp4, 0.75}, {kNvfp4Reciprocal, 0.75}, {kMxfp4, 0.9}};
+  const std::pair<Coding, double> cases[] = {{kInt4Rows, 0.75},        {kInt4Words, 0.84}, {kNvfp4, 0.75},
+                                             {kNvfp4Reciprocal, 0.75}, {kMxfp4, 0.9},      {kAwqRange, 0.92},
+                                             {kInt4Range, 0.91}};
   for (const auto& [coding, left] : cases) {
     for (const auto& [kind, bound] : {std::pair{Kind::kNormal, left}, std::pair{Kind::kHeavy, 1.0}}) {
       const MadeValues made(DType::kBF16, 128, 2048, kind);

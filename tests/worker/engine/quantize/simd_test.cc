@@ -97,6 +97,7 @@ QuantizeJob JobOf(const Coding& coding, const Values& values, float tensor_scale
 struct Outputs {
   std::vector<std::byte> codes;
   std::vector<std::byte> scales;
+  std::vector<std::byte> zero_points;
   std::vector<RowStatistics> statistics;
 };
 
@@ -114,9 +115,13 @@ Outputs Quantize(Quantizer& quantizer, QuantizeJob job, const Wanted& wanted = {
   outputs.codes.resize(wanted.codes ? static_cast<std::size_t>(CodeBytes(job.coding, rows, columns)) : 0);
   outputs.scales.resize(wanted.scales ? static_cast<std::size_t>(ScaleCount(job.coding, rows, columns) * scale_bytes)
                                       : 0);
+  outputs.zero_points.resize(wanted.scales && HasZeroPoints(job.coding.rule)
+                                 ? static_cast<std::size_t>(ScaleCount(job.coding, rows, columns))
+                                 : 0);
   outputs.statistics.resize(wanted.statistics ? static_cast<std::size_t>(rows) : 0);
   job.codes = outputs.codes;
   job.scales = outputs.scales;
+  job.zero_points = outputs.zero_points;
   job.statistics = outputs.statistics;
   EXPECT_TRUE(quantizer.Quantize(job).ok());
   return outputs;
@@ -126,6 +131,7 @@ Outputs Quantize(Quantizer& quantizer, QuantizeJob job, const Wanted& wanted = {
 void ExpectEqual(const Outputs& actual, const Outputs& expected) {
   EXPECT_EQ(actual.codes, expected.codes);
   EXPECT_EQ(actual.scales, expected.scales);
+  EXPECT_EQ(actual.zero_points, expected.zero_points);
   ASSERT_EQ(actual.statistics.size(), expected.statistics.size());
   for (std::size_t row = 0; row < actual.statistics.size(); ++row) {
     const RowStatistics& a = actual.statistics[row];
@@ -154,6 +160,13 @@ constexpr Coding kMxfp4Rounded{.element = Element::kE2M1,
 constexpr Coding kFp8Halves{.sharing = Sharing::kSquare, .group = 64, .scale_dtype = DType::kBF16};
 constexpr Coding kInt4Wide{.element = Element::kInt4, .sharing = Sharing::kGroup, .group = 192, .bound = 7.5};
 constexpr Coding kInt4Odd{.element = Element::kInt4, .sharing = Sharing::kGroup, .group = 24, .bound = 7.5};
+
+constexpr Coding kInt4RangeHalves{.element = Element::kInt4,
+                                  .sharing = Sharing::kGroup,
+                                  .group = 32,
+                                  .rule = ScaleRule::kRangeRounded,
+                                  .bound = 15,
+                                  .scale_dtype = DType::kF16};
 
 struct Case {
   Coding coding;
@@ -189,6 +202,15 @@ const std::vector<Case>& Cases() {
       {Searched(kAwq), 16, 64},
       {kGptq, 19, 160},
       {Searched(kGptq), 5, 64},
+      {kAwqRange, 136, 160},
+      {Searched(kAwqRange), 16, 64},
+      {kInt4Range, 5, 1152},
+      {Searched(kInt4Range), 3, 1152},
+      {kInt4RangeHalves, 3, 384},
+      {With(
+           {.element = Element::kInt4, .sharing = Sharing::kGroup, .group = 24, .rule = ScaleRule::kRange, .bound = 15},
+           Packing::kBytes),
+       3, 72},
       {kNvfp4, 7, 1616},
       {Searched(kNvfp4), 7, 336},
       {kNvfp4Reciprocal, 7, 1616},
@@ -241,11 +263,13 @@ TEST_P(SimdTest, EachOutputIsTheSameAlone) {
     const QuantizeJob job = JobOf(coding, band.values(), 0.01F);
     const Outputs all = Quantize(*simd_, job);
     const Wanted codes{.scales = false, .statistics = false};
-    ExpectEqual(Quantize(*simd_, job, codes), {.codes = all.codes, .scales = {}, .statistics = {}});
+    ExpectEqual(Quantize(*simd_, job, codes), {.codes = all.codes, .scales = {}, .zero_points = {}, .statistics = {}});
     const Wanted scales{.codes = false, .statistics = false};
-    ExpectEqual(Quantize(*simd_, job, scales), {.codes = {}, .scales = all.scales, .statistics = {}});
+    ExpectEqual(Quantize(*simd_, job, scales),
+                {.codes = {}, .scales = all.scales, .zero_points = all.zero_points, .statistics = {}});
     const Wanted statistics{.codes = false, .scales = false};
-    ExpectEqual(Quantize(*simd_, job, statistics), {.codes = {}, .scales = {}, .statistics = all.statistics});
+    ExpectEqual(Quantize(*simd_, job, statistics),
+                {.codes = {}, .scales = {}, .zero_points = {}, .statistics = all.statistics});
   }
 }
 

@@ -62,6 +62,7 @@ inline std::vector<float> FloatsOf(const engine::Values& values) {
 struct Quantized {
   std::string codes;
   std::string scales;
+  std::string zero_points;
   std::vector<engine::RowStatistics> statistics;
 };
 
@@ -77,6 +78,9 @@ inline Quantized Quantize(engine::Quantizer& quantizer, const engine::Coding& co
   quantized.codes.resize(static_cast<std::size_t>(CodeBytes(coding, values.rows, values.columns)));
   quantized.scales.resize(static_cast<std::size_t>(ScaleCount(coding, values.rows, values.columns) *
                                                    engine::InfoOf(coding.scale_dtype).bytes));
+  if (HasZeroPoints(coding.rule)) {
+    quantized.zero_points.resize(static_cast<std::size_t>(ScaleCount(coding, values.rows, values.columns)));
+  }
   quantized.statistics.resize(static_cast<std::size_t>(values.rows));
   EXPECT_TRUE(quantizer
                   .Quantize({.coding = coding,
@@ -85,6 +89,7 @@ inline Quantized Quantize(engine::Quantizer& quantizer, const engine::Coding& co
                              .amaxes = given.amaxes,
                              .codes = std::as_writable_bytes(std::span(quantized.codes)),
                              .scales = std::as_writable_bytes(std::span(quantized.scales)),
+                             .zero_points = std::as_writable_bytes(std::span(quantized.zero_points)),
                              .statistics = quantized.statistics})
                   .ok());
   return quantized;

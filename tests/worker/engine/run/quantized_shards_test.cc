@@ -16,6 +16,8 @@
 
 #include "tests/support/random_export.h"
 #include "tests/support/safetensors_writer.h"
+#include "worker/engine/float_bits.h"
+#include "worker/engine/quantize/packing.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/quantize/reference.h"
 #include "worker/engine/quantize/scale_search.h"
@@ -60,8 +62,10 @@ struct Case {
   const char* quantization;
   const char* form;
   const char* search;
-  const char* scale;  // suffix of scales
-  const char* codes;  // and of codes
+  const char* scale;             // suffix of scales
+  const char* codes;             // and of codes
+  const char* zero_points = "";  // and of zero points, where they are not all alike
+  const char* recipe = "";       // instead of `quantization`
 };
 
 class QuantizedShards : public testing::TestWithParam<Case> {
@@ -102,7 +106,8 @@ class QuantizedShards : public testing::TestWithParam<Case> {
   std::shared_ptr<const ExportPlan> Plan(const Case& wanted, std::int64_t maximum_shard_bytes = 5'000'000'000) {
     ExportOptions options;
     options.checkpoint = checkpoint_;
-    options.quantization = wanted.quantization;
+    options.recipe = wanted.recipe;
+    options.quantization = options.recipe.empty() ? wanted.quantization : "none";
     options.config_form = wanted.form;
     options.scale_search = wanted.search;
     options.maximum_shard_bytes = maximum_shard_bytes;
@@ -204,14 +209,22 @@ TEST_P(QuantizedShards, EachWeightIsWhatTheDefinitionMakesOfItAsAWhole) {
     std::string codes(static_cast<std::size_t>(CodeBytes(coding, weight.rows, weight.columns)), '\0');
     const std::int64_t count = ScaleCount(coding, weight.rows, weight.columns);
     std::string scales(static_cast<std::size_t>(count * InfoOf(coding.scale_dtype).bytes), '\0');
+    std::vector<std::byte> zero_points(HasZeroPoints(coding.rule) ? static_cast<std::size_t>(count) : 0);
     ASSERT_TRUE(reference
                     ->Quantize({.coding = coding,
                                 .values = values,
                                 .tensor_scale = tensor_scale,
                                 .codes = std::as_writable_bytes(std::span(codes)),
-                                .scales = std::as_writable_bytes(std::span(scales))})
+                                .scales = std::as_writable_bytes(std::span(scales)),
+                                .zero_points = zero_points})
                     .ok());
     EXPECT_TRUE(codes == BytesOf(*plan, files, weight.module + "." + GetParam().codes)) << weight.module;
+    ASSERT_EQ(HasZeroPoints(coding.rule), *GetParam().zero_points != '\0');
+    if (HasZeroPoints(coding.rule)) {
+      std::string words(zero_points.size() / 2, '\0');
+      PackZeroPoints(coding.packing, zero_points, weight.rows, std::as_writable_bytes(std::span(words)));
+      EXPECT_TRUE(words == BytesOf(*plan, files, weight.module + "." + GetParam().zero_points)) << weight.module;
+    }
     if (count > 0) {
       EXPECT_TRUE(scales == scale) << weight.module;
     } else if (!searched) {
@@ -220,24 +233,31 @@ TEST_P(QuantizedShards, EachWeightIsWhatTheDefinitionMakesOfItAsAWhole) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, QuantizedShards,
-                         testing::Values(Case{"fp8", "native", "amax", "weight_scale", "weight"},
-                                         Case{"fp8", "native", "mse", "weight_scale", "weight"},
-                                         Case{"nvfp4", "modelopt", "amax", "weight_scale", "weight"},
-                                         Case{"nvfp4", "modelopt", "mse", "weight_scale", "weight"},
-                                         Case{"int4", "native", "amax", "scales", "qweight"},
-                                         Case{"int4", "native", "mse", "scales", "qweight"},
-                                         Case{"int4", "modelopt", "amax", "weight_scale", "weight"},
-                                         Case{"int4", "modelopt", "mse", "weight_scale", "weight"},
-                                         Case{"fp8-block", "modelopt", "amax", "weight_scale", "weight"},
-                                         Case{"fp8-block", "modelopt", "mse", "weight_scale", "weight"},
-                                         Case{"mxfp4", "modelopt", "mse", "weight_scale", "weight"}),
-                         [](const auto& wanted) {
-                           std::string name = std::string(wanted.param.quantization) + "_" + wanted.param.form + "_" +
-                                              wanted.param.search;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Formats, QuantizedShards,
+    testing::Values(Case{"fp8", "native", "amax", "weight_scale", "weight"},
+                    Case{"fp8", "native", "mse", "weight_scale", "weight"},
+                    Case{"nvfp4", "modelopt", "amax", "weight_scale", "weight"},
+                    Case{"nvfp4", "modelopt", "mse", "weight_scale", "weight"},
+                    Case{"int4", "native", "amax", "scales", "qweight", "qzeros"},
+                    Case{"int4", "native", "mse", "scales", "qweight", "qzeros"},
+                    Case{"int4 symmetric", "native", "amax", "scales", "qweight", "",
+                         "rules: [{format: int4, symmetric: true}]"},
+                    Case{"int4 asymmetric", "compressed-tensors", "amax", "weight_scale", "weight_packed",
+                         "weight_zero_point", "rules: [{format: int4, group: 32, symmetric: false}]"},
+                    Case{"int4 asymmetric", "compressed-tensors", "mse", "weight_scale", "weight_packed",
+                         "weight_zero_point", "rules: [{format: int4, symmetric: false}]"},
+                    Case{"int4", "modelopt", "amax", "weight_scale", "weight"},
+                    Case{"int4", "modelopt", "mse", "weight_scale", "weight"},
+                    Case{"fp8-block", "modelopt", "amax", "weight_scale", "weight"},
+                    Case{"fp8-block", "modelopt", "mse", "weight_scale", "weight"},
+                    Case{"mxfp4", "modelopt", "mse", "weight_scale", "weight"}),
+    [](const auto& wanted) {
+      std::string name = std::string(wanted.param.quantization) + "_" + wanted.param.form + "_" + wanted.param.search;
+      std::ranges::replace_if(
+          name, [](char letter) { return letter == '-' || letter == ' '; }, '_');
+      return name;
+    });
 
 class QuantizedShardRuns : public QuantizedShards {};
 
@@ -305,6 +325,50 @@ TEST_F(QuantizedShardRuns, AnInterruptedExportGoesOnFromItsFinishedShardsToTheSa
           EXPECT_EQ(StatisticsToJson(*recorded).dump(), StatisticsToJson(*measured).dump());
         }
       }
+    }
+  }
+}
+
+// As norms and weights of AWQ get the scales of inputs.
+TEST_F(QuantizedShardRuns, ColumnsAreMultipliedByTheirFactorsBeforeTheyAreCoded) {
+  AddLayer();
+  Write();
+  const auto reference = MakeReferenceQuantizer();
+  for (const Case& wanted : {Case{"int4", "native", "amax", "scales", "qweight"},
+                             Case{"int4", "modelopt", "amax", "weight_scale", "weight"}}) {
+    const auto unscaled = Plan(wanted);
+    ASSERT_NE(unscaled, nullptr);
+    ExportPlan plan = *unscaled;
+    std::map<std::string, std::vector<float>> factors;
+    for (QuantizedWeight& weight : plan.quantized) {
+      std::vector<float>& of_weight = factors[weight.module];
+      for (std::int64_t i = 0; i < weight.columns; ++i) {
+        of_weight.push_back(std::ldexp(1 + static_cast<float>(random_() % 64) / 64, static_cast<int>(random_() % 5)));
+      }
+      weight.values.column_factors = std::make_shared<const std::vector<float>>(of_weight);
+    }
+    const auto norm = std::ranges::find(plan.tensors, "model.norm.weight", &OutputTensor::name);
+    norm->column_factors = std::make_shared<const std::vector<float>>(std::vector<float>{2, 0.5F, 4});
+    MemoryBudget memory(plan.peak_memory_bytes);
+    const std::vector<std::string> files = Run(plan, 2, 20'000, memory);
+    EXPECT_TRUE(files == Run(plan, 1, kSegmentBytes, memory));
+    EXPECT_EQ(BytesOf(plan, files, "model.norm.weight"), std::string("\x81\2\x83\3\5\7", 6));  // 2^n: exponents alone
+    for (const Weight& weight : weights_) {
+      const QuantizedWeight& planned = *std::ranges::find(plan.quantized, weight.module, &QuantizedWeight::module);
+      std::string scaled = weight.bytes;
+      for (std::size_t i = 0; i < scaled.size() / 2; ++i) {
+        const float product = ValueAt(weight.bytes, i) * factors[weight.module][i % factors[weight.module].size()];
+        const std::uint16_t half = ToBFloat16(product);
+        std::memcpy(scaled.data() + 2 * i, &half, 2);
+      }
+      std::string codes(static_cast<std::size_t>(CodeBytes(planned.coding, weight.rows, weight.columns)), '\0');
+      ASSERT_TRUE(
+          reference
+              ->Quantize({.coding = planned.coding,
+                          .values = {DType::kBF16, std::as_bytes(std::span(scaled)), weight.rows, weight.columns},
+                          .codes = std::as_writable_bytes(std::span(codes))})
+              .ok());
+      EXPECT_TRUE(codes == BytesOf(plan, files, weight.module + "." + wanted.codes)) << weight.module;
     }
   }
 }

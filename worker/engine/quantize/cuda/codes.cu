@@ -18,16 +18,21 @@ struct Arguments {
   Coding coding;
   float tensor_scale;
   const void* scales;
+  const std::int8_t* zero_points;
   void* codes;
   std::int64_t units;
 };
 
-__device__ __forceinline__ float ScaleAt(const Arguments& a, std::int64_t row, std::int64_t column) {
+__device__ __forceinline__ std::uint32_t CodeAt(const Arguments& a, std::int64_t row, std::int64_t column,
+                                                float value) {
   if (a.coding.sharing == Sharing::kTensor) {
-    return a.tensor_scale;
+    return Encode(a.coding.element, value / a.tensor_scale);
   }
-  const std::int64_t scale = a.blocks.ScaleIndex(row / a.blocks.block_rows, column / a.blocks.block_columns);
-  return EffectiveScale(a.coding, LoadScale(a.scales, scale, a.coding.scale_dtype), a.tensor_scale);
+  const std::int64_t number = a.blocks.ScaleIndex(row / a.blocks.block_rows, column / a.blocks.block_columns);
+  const std::uint32_t stored = LoadScale(a.scales, number, a.coding.scale_dtype);
+  const float quotient = value / EffectiveScale(a.coding, stored, a.tensor_scale);
+  return a.zero_points == nullptr ? Encode(a.coding.element, quotient)
+                                  : Encode(a.coding.element, quotient, a.zero_points[number]);
 }
 
 template <DType kType>
@@ -47,7 +52,7 @@ __global__ void __launch_bounds__(kBlockThreads) CodeUnits(const Arguments a) {
       const std::int64_t row = unit.row + (unit.down ? place : 0);
       const std::int64_t column = unit.column + (unit.down ? 0 : place);
       const float value = LoadValue<kType>(a.values, row * a.blocks.columns + column);
-      const std::uint32_t code = Encode(a.coding.element, value / ScaleAt(a, row, column));
+      const std::uint32_t code = CodeAt(a, row, column, value);
       packed |= ((code & mask) ^ offset) << (i * bits);
     }
     if (words) {
@@ -65,8 +70,8 @@ void LaunchCodes(const DeviceJob& job, cudaStream_t stream) {
   const std::int64_t units = UnitsOf(job.coding.packing, ElementBits(job.coding.element), values.rows, values.columns);
   const Arguments arguments{values.data, BlocksOf(job.coding, values.rows, values.columns),
                             job.coding,  job.tensor_scale,
-                            job.scales,  job.codes,
-                            units};
+                            job.scales,  job.zero_points,
+                            job.codes,   units};
   const auto grid = static_cast<unsigned>(std::min(CeilingOf(units, kBlockThreads), kMostBlocks));
   WithValueType(values.dtype, [&]<DType kType>() { CodeUnits<kType><<<grid, kBlockThreads, 0, stream>>>(arguments); });
 }

@@ -189,15 +189,19 @@ class CudaQuantizer final : public Quantizer {
         .amaxes = job.amaxes.empty() ? nullptr : std::bit_cast<const float*>(device + layout.amaxes),
         .codes = job.codes.empty() ? nullptr : device + layout.codes,
         .scales = device + layout.scales,
+        .zero_points =
+            HasZeroPoints(job.coding.rule) ? std::bit_cast<std::int8_t*>(device + layout.zero_points) : nullptr,
         .statistics =
             job.statistics.empty() ? nullptr : std::bit_cast<DeviceRowStatistics*>(device + layout.statistics)};
     SLIPWAY_RETURN_IF_ERROR(CudaStatus(LaunchQuantize(on_device, lane.stream.get()), "quantizing"));
     SLIPWAY_RETURN_IF_ERROR(lane.Download(layout.codes, job.codes));
     SLIPWAY_RETURN_IF_ERROR(lane.Download(layout.scales, job.scales));
+    SLIPWAY_RETURN_IF_ERROR(lane.Download(layout.zero_points, job.zero_points));
     SLIPWAY_RETURN_IF_ERROR(lane.Download(layout.statistics, statistics));
     SLIPWAY_RETURN_IF_ERROR(lane.stream.Wait());
     lane.Collect(layout.codes, job.codes);
     lane.Collect(layout.scales, job.scales);
+    lane.Collect(layout.zero_points, job.zero_points);
     lane.Collect(layout.statistics, statistics);
     return absl::OkStatus();
   }

@@ -273,6 +273,9 @@ bool WithGroupRule(ScaleRule rule, Call call) {
         return true;
       }
       break;
+    case ScaleRule::kRange:
+    case ScaleRule::kRangeRounded:
+      break;
   }
   return false;
 }

@@ -42,6 +42,7 @@ struct DeviceJob {
   const float* amaxes = nullptr;              // null: of the values
   void* codes = nullptr;                      // null: not wanted
   void* scales = nullptr;                     // null for kTensor alone
+  std::int8_t* zero_points = nullptr;         // one a scale of codings that have them, null of others alone
   DeviceRowStatistics* statistics = nullptr;  // null: not wanted
 };
 

@@ -24,7 +24,8 @@ PieceLayout LayoutOf(const QuantizeJob& job, std::int64_t rows) {
   layout.amaxes = Aligned(rows * columns * InfoOf(job.values.dtype).bytes);
   layout.codes = layout.amaxes + (job.amaxes.empty() ? 0 : Aligned(scales * std::int64_t{sizeof(float)}));
   layout.scales = layout.codes + (job.codes.empty() ? 0 : Aligned(CodeBytes(job.coding, rows, columns)));
-  layout.statistics = layout.scales + Aligned(scales * InfoOf(job.coding.scale_dtype).bytes);
+  layout.zero_points = layout.scales + Aligned(scales * InfoOf(job.coding.scale_dtype).bytes);
+  layout.statistics = layout.zero_points + (HasZeroPoints(job.coding.rule) ? Aligned(scales) : 0);
   layout.size = layout.statistics + (job.statistics.empty() ? 0 : Aligned(rows * std::int64_t{sizeof(RowStatistics)}));
   return layout;
 }
@@ -75,6 +76,7 @@ QuantizeJob PieceOf(const QuantizeJob& job, std::int64_t first, std::int64_t row
   piece.amaxes = Part(job.amaxes, scales_before, scales);
   piece.codes = Part(job.codes, codes_before, CodeBytes(coding, rows, columns));
   piece.scales = Part(job.scales, scales_before * scale_bytes, scales * scale_bytes);
+  piece.zero_points = Part(job.zero_points, scales_before, scales);
   piece.statistics = Part(job.statistics, first, rows);
   return piece;
 }

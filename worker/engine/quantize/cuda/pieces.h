@@ -14,11 +14,12 @@ struct PieceLayout {
   std::int64_t amaxes = 0;
   std::int64_t codes = 0;
   std::int64_t scales = 0;
+  std::int64_t zero_points = 0;
   std::int64_t statistics = 0;
   std::int64_t size = 0;
 };
 
-// Of `rows` of the job's band. What is not wanted has no room, except for scales, which kernels need.
+// Of `rows` of the job's band. What is not wanted has no room, except for scales and zero points, which kernels need.
 [[nodiscard]] PieceLayout LayoutOf(const QuantizeJob& job, std::int64_t rows);
 
 // Rows that cannot be parted: of a square, of a pair, or all where columns lie side by side in memory.

@@ -18,6 +18,7 @@ constexpr int kMostCandidates = 64;
 struct Candidates {
   int count = 1;
   float factors[kMostCandidates] = {1};
+  float low_factors[kMostCandidates] = {1};  // of ranges; `factors` are their upper ends' then
   std::int8_t steps[kMostCandidates] = {};
 };
 
@@ -28,6 +29,7 @@ struct Arguments {
   float tensor_scale;
   const float* amaxes;
   void* scales;
+  std::int8_t* zero_points;  // of codings that have them, or null
   Candidates candidates;
 };
 
@@ -36,7 +38,14 @@ Candidates CandidatesOf(const Coding& coding) {
   if (coding.search == ScaleSearch::kAmax) {
     return candidates;
   }
-  if (coding.rule == ScaleRule::kAmax) {
+  if (HasZeroPoints(coding.rule)) {
+    const std::span<const RangeFactors> factors = FactorsOfRanges();
+    candidates.count = static_cast<int>(std::min<std::size_t>(factors.size(), kMostCandidates));
+    for (std::size_t i = 0; i < static_cast<std::size_t>(candidates.count); ++i) {
+      candidates.low_factors[i] = factors[i].low;
+      candidates.factors[i] = factors[i].high;
+    }
+  } else if (coding.rule == ScaleRule::kAmax) {
     const std::span<const float> factors = AmaxFactors(coding.element);
     candidates.count = static_cast<int>(std::min<std::size_t>(factors.size(), kMostCandidates));
     std::copy_n(factors.begin(), candidates.count, candidates.factors);
@@ -49,9 +58,46 @@ Candidates CandidatesOf(const Coding& coding) {
   return candidates;
 }
 
-__device__ __forceinline__ std::uint32_t CandidateScale(const Arguments& a, float amax, int i) {
-  return i == 0 ? RuleScale(a.coding, amax, a.tensor_scale)
-                : NeighbourScale(a.coding, amax, a.tensor_scale, a.candidates.factors[i], a.candidates.steps[i]);
+// What is known of a block's values: the largest magnitude, or of rules of ranges how far they reach above 0 and below.
+struct Reach {
+  std::uint32_t above = 0;  // or the magnitude; both bits of floats
+  std::uint32_t below = 0;
+};
+
+__device__ __forceinline__ void Extend(Reach& reach, bool is_range, float value) {
+  if (is_range) {
+    reach.above = max(reach.above, value > 0 ? BitsOf(value) : 0U);
+    reach.below = max(reach.below, value < 0 ? BitsOf(-value) : 0U);
+  } else {
+    reach.above = max(reach.above, BitsOf(fabsf(value)));
+  }
+}
+
+// A grid and what is stored of its scale.
+struct StoredGrid {
+  std::uint32_t scale = 0;
+  Grid grid;
+};
+
+__device__ __forceinline__ StoredGrid CandidateGrid(const Arguments& a, const Reach& reach, int i) {
+  const float above = FloatOf(reach.above);
+  if (HasZeroPoints(a.coding.rule)) {
+    const Range range{-FloatOf(reach.below) * a.candidates.low_factors[i], above * a.candidates.factors[i]};
+    const std::uint32_t stored = RangeScale(a.coding, range);
+    const float scale = EffectiveScale(a.coding, stored, a.tensor_scale);
+    return {stored, {scale, ZeroPoint(a.coding, range, scale)}};
+  }
+  const std::uint32_t stored =
+      i == 0 ? RuleScale(a.coding, above, a.tensor_scale)
+             : NeighbourScale(a.coding, above, a.tensor_scale, a.candidates.factors[i], a.candidates.steps[i]);
+  return {stored, {EffectiveScale(a.coding, stored, a.tensor_scale), 0}};
+}
+
+__device__ __forceinline__ void StoreGrid(const Arguments& a, std::int64_t number, const StoredGrid& best) {
+  StoreScale(a.scales, number, best.scale, a.coding.scale_dtype);
+  if (a.zero_points != nullptr) {
+    a.zero_points[number] = static_cast<std::int8_t>(best.grid.zero_point);
+  }
 }
 
 // Blocks in one row of at most a chunk: eight threads a block.
@@ -70,28 +116,30 @@ __global__ void __launch_bounds__(kBlockThreads) ScaleNarrow(const Arguments a) 
     const std::int64_t first = row * a.blocks.columns + place * a.blocks.block_columns;
     const auto width = static_cast<int>(a.blocks.block_columns);
     const std::int64_t scale = a.blocks.ScaleIndex(row, place);
-    std::uint32_t largest = 0;
+    Reach reach;
     for (int i = lane; i < width; i += kLanes) {
-      largest = max(largest, BitsOf(fabsf(LoadValue<kType>(a.values, first + i))));
+      Extend(reach, a.zero_points != nullptr, LoadValue<kType>(a.values, first + i));
     }
     for (int step = 1; step < kLanes; step *= 2) {
-      largest = max(largest, __shfl_xor_sync(kWholeWarp, largest, step));
+      reach.above = max(reach.above, __shfl_xor_sync(kWholeWarp, reach.above, step));
+      reach.below = max(reach.below, __shfl_xor_sync(kWholeWarp, reach.below, step));
     }
-    const float amax = a.amaxes != nullptr ? a.amaxes[scale] : FloatOf(largest);
-    std::uint32_t best = CandidateScale(a, amax, 0);
+    if (a.amaxes != nullptr) {
+      reach = {BitsOf(a.amaxes[scale]), BitsOf(a.amaxes[scale])};
+    }
+    StoredGrid best = CandidateGrid(a, reach, 0);
     double least = 0;
     for (int i = 0; i < a.candidates.count && a.candidates.count > 1; ++i) {
-      const std::uint32_t stored = CandidateScale(a, amax, i);
-      const float lane_error = SquaredErrorOfLane<kType>(a.coding.element, a.values, first, width,
-                                                         EffectiveScale(a.coding, stored, a.tensor_scale));
+      const StoredGrid candidate = CandidateGrid(a, reach, i);
+      const float lane_error = SquaredErrorOfLane<kType>(a.coding.element, a.values, first, width, candidate.grid);
       const auto error = static_cast<double>(SumOfLanes(lane_error));
       if (i == 0 || error < least) {
         least = error;
-        best = stored;
+        best = candidate;
       }
     }
     if (lane == 0 && wanted < total) {
-      StoreScale(a.scales, scale, best, a.coding.scale_dtype);
+      StoreGrid(a, scale, best);
     }
   }
 }
@@ -106,7 +154,7 @@ struct Region {
 
 // The squared error of a region under a scale, known to thread 0. Called by the whole block of threads.
 template <DType kType>
-__device__ double SquaredErrorOfRegion(const Arguments& a, const Region& region, float scale, float* sums) {
+__device__ double SquaredErrorOfRegion(const Arguments& a, const Region& region, const Grid& grid, float* sums) {
   const std::int64_t chunks = region.rows * CeilingOf(region.columns, kChunk);
   double total = 0;
   for (std::int64_t base = 0; base < chunks; base += kTile) {
@@ -116,7 +164,7 @@ __device__ double SquaredErrorOfRegion(const Arguments& a, const Region& region,
       const Chunk chunk = ChunkOf(base + min(wanted, count - 1), region.columns);
       const float sum = SumOfLanes(SquaredErrorOfLane<kType>(
           a.coding.element, a.values, (region.row + chunk.row) * a.blocks.columns + region.column + chunk.column,
-          chunk.width, scale));
+          chunk.width, grid));
       if (threadIdx.x % kLanes == 0 && wanted < count) {
         sums[wanted] = sum;
       }
@@ -145,30 +193,33 @@ __global__ void __launch_bounds__(kBlockThreads) ScaleWide(const Arguments a) {
     const Region region{row, column, min(a.blocks.block_rows, a.blocks.rows - row),
                         min(a.blocks.block_columns, a.blocks.columns - column)};
     const std::int64_t scale = a.blocks.ScaleIndex(down, place);
-    float amax = 0;
+    Reach reach;
     if (a.amaxes != nullptr) {
-      amax = a.amaxes[scale];
+      reach = {BitsOf(a.amaxes[scale]), BitsOf(a.amaxes[scale])};
     } else {
-      std::uint32_t largest = 0;
+      Reach own;
       for (std::int64_t i = threadIdx.x; i < region.rows * region.columns; i += kBlockThreads) {
         const std::int64_t at = (row + i / region.columns) * a.blocks.columns + column + i % region.columns;
-        largest = max(largest, BitsOf(fabsf(LoadValue<kType>(a.values, at))));
+        Extend(own, a.zero_points != nullptr, LoadValue<kType>(a.values, at));
       }
-      amax = FloatOf(BlockMaximum(largest, scratch));
+      reach.above = BlockMaximum(own.above, scratch);
+      if (a.zero_points != nullptr) {
+        __syncthreads();  // `scratch` is used again
+        reach.below = BlockMaximum(own.below, scratch);
+      }
     }
-    std::uint32_t best = CandidateScale(a, amax, 0);
+    StoredGrid best = CandidateGrid(a, reach, 0);
     double least = 0;
     for (int i = 0; i < a.candidates.count && a.candidates.count > 1; ++i) {
-      const std::uint32_t stored = CandidateScale(a, amax, i);
-      const double error =
-          SquaredErrorOfRegion<kType>(a, region, EffectiveScale(a.coding, stored, a.tensor_scale), sums);
+      const StoredGrid candidate = CandidateGrid(a, reach, i);
+      const double error = SquaredErrorOfRegion<kType>(a, region, candidate.grid, sums);
       if (i == 0 || error < least) {  // of thread 0 alone
         least = error;
-        best = stored;
+        best = candidate;
       }
     }
     if (threadIdx.x == 0) {
-      StoreScale(a.scales, scale, best, a.coding.scale_dtype);
+      StoreGrid(a, scale, best);
     }
     __syncthreads();  // `scratch` is used again
   }
@@ -178,13 +229,10 @@ __global__ void __launch_bounds__(kBlockThreads) ScaleWide(const Arguments a) {
 
 void LaunchScales(const DeviceJob& job, cudaStream_t stream) {
   const DeviceValues& values = job.values;
-  const Arguments arguments{values.data,
-                            BlocksOf(job.coding, values.rows, values.columns),
-                            job.coding,
-                            job.tensor_scale,
-                            job.amaxes,
-                            job.scales,
-                            CandidatesOf(job.coding)};
+  const Arguments arguments{values.data,     BlocksOf(job.coding, values.rows, values.columns),
+                            job.coding,      job.tensor_scale,
+                            job.amaxes,      job.scales,
+                            job.zero_points, CandidatesOf(job.coding)};
   const std::int64_t blocks = arguments.blocks.Down() * arguments.blocks.Across();
   const bool narrow = arguments.blocks.block_rows == 1 && arguments.blocks.block_columns <= kChunk;
   const auto grid = static_cast<unsigned>(std::min(narrow ? CeilingOf(blocks, kTeams) : blocks, kMostBlocks));

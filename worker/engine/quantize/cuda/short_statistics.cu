@@ -226,6 +226,9 @@ bool LaunchFloats(const Arguments& a, DType dtype, cudaStream_t stream) {
         return Launch<kElement, ScaleRule::kTwoLevelReciprocal>(a, dtype, stream);
       }
       break;
+    case ScaleRule::kRange:
+    case ScaleRule::kRangeRounded:
+      break;
   }
   return false;
 }

@@ -22,19 +22,26 @@ __device__ __forceinline__ float SumOfLanes(float sum) {
   return sum;
 }
 
+// What a block's values are divided by, and which code stands for 0.
+struct Grid {
+  float scale = 1;
+  std::int32_t zero_point = 0;
+};
+
 // value - element * scale.
-__device__ __forceinline__ float ErrorOf(Element element, float value, float scale) {
-  const float product = Decode(element, Encode(element, value / scale)) * scale;
+__device__ __forceinline__ float ErrorOf(Element element, float value, const Grid& grid) {
+  const std::uint32_t code = Encode(element, value / grid.scale, grid.zero_point);
+  const float product = Decode(element, static_cast<std::uint8_t>(code), grid.zero_point) * grid.scale;
   return value - product;
 }
 
 // A lane's sum of squared errors, of `count` values from `first` on.
 template <DType kType>
 __device__ __forceinline__ float SquaredErrorOfLane(Element element, const void* values, std::int64_t first, int count,
-                                                    float scale) {
+                                                    const Grid& grid) {
   float sum = 0;
   for (int i = static_cast<int>(threadIdx.x % kLanes); i < count; i += kLanes) {
-    const float error = ErrorOf(element, LoadValue<kType>(values, first + i), scale);
+    const float error = ErrorOf(element, LoadValue<kType>(values, first + i), grid);
     const float square = error * error;
     sum += square;
   }

@@ -18,49 +18,61 @@ struct Arguments {
   Coding coding;
   float tensor_scale;
   const void* scales;
+  const std::int8_t* zero_points;
   DeviceRowStatistics* statistics;
 };
 
-// The scales along one row, each computed once for the values that share it.
-class RowScales {
+// The grids along one row, each computed once for the values that share it.
+class RowGrids {
  public:
-  __device__ RowScales(const Arguments& a, std::int64_t row) : a_(a), down_(row / a.blocks.block_rows) {}
+  __device__ RowGrids(const Arguments& a, std::int64_t row)
+      : a_(a), down_(row / a.blocks.block_rows), grid_{a.tensor_scale, 0} {}
 
   // Columns rise from call to call.
-  __device__ float At(std::int64_t column) {
+  __device__ const Grid& At(std::int64_t column) {
     if (a_.coding.sharing == Sharing::kTensor) {
-      return a_.tensor_scale;
+      return grid_;
     }
     if (column >= end_) {
       const std::int64_t place = column / a_.blocks.block_columns;
       end_ = (place + 1) * a_.blocks.block_columns;
-      scale_ = EffectiveScale(
-          a_.coding, LoadScale(a_.scales, a_.blocks.ScaleIndex(down_, place), a_.coding.scale_dtype), a_.tensor_scale);
+      const std::int64_t number = a_.blocks.ScaleIndex(down_, place);
+      grid_.scale = EffectiveScale(a_.coding, LoadScale(a_.scales, number, a_.coding.scale_dtype), a_.tensor_scale);
+      grid_.zero_point = a_.zero_points == nullptr ? 0 : a_.zero_points[number];
     }
-    return scale_;
+    return grid_;
   }
 
  private:
   const Arguments& a_;
   std::int64_t down_;
   std::int64_t end_ = 0;
-  float scale_ = 1;
+  Grid grid_;
 };
+
+__device__ __forceinline__ bool Saturates(const Arguments& a, float quotient, const Grid& grid) {
+  if (a.zero_points == nullptr) {
+    return fabsf(quotient) > LargestElement(a.coding.element);
+  }
+  const auto zero = static_cast<float>(grid.zero_point);
+  return quotient < -8 - zero || quotient > 7 - zero;
+}
 
 // A lane of a chunk: its sums of squared errors and of squared values.
 template <DType kType>
 __device__ __forceinline__ float2 SquaresOfLane(const Arguments& a, std::int64_t row, const Chunk& chunk,
-                                                RowScales& scales, Seen& seen) {
+                                                RowGrids& grids, Seen& seen) {
   const Element element = a.coding.element;
   float errors = 0;
   float squares = 0;
   for (int i = static_cast<int>(threadIdx.x % kLanes); i < chunk.width; i += kLanes) {
     const std::int64_t column = chunk.column + i;
     const float value = LoadValue<kType>(a.values, row * a.blocks.columns + column);
-    const float scale = scales.At(column);
-    const float quotient = value / scale;
-    const float decoded = Decode(element, Encode(element, quotient));
-    const float product = decoded * scale;
+    const Grid& grid = grids.At(column);
+    const float quotient = value / grid.scale;
+    const std::uint32_t code = Encode(element, quotient, grid.zero_point);
+    const float decoded = Decode(element, static_cast<std::uint8_t>(code), grid.zero_point);
+    const float product = decoded * grid.scale;
     const float error = value - product;
     const float squared_error = error * error;
     const float squared_value = value * value;
@@ -68,7 +80,7 @@ __device__ __forceinline__ float2 SquaresOfLane(const Arguments& a, std::int64_t
     squares += squared_value;
     seen.amax = fmaxf(seen.amax, fabsf(value));
     seen.largest_error = fmaxf(seen.largest_error, fabsf(error));
-    seen.saturated += fabsf(quotient) > LargestElement(element) ? 1 : 0;
+    seen.saturated += Saturates(a, quotient, grid) ? 1 : 0;
     seen.zeros += value != 0 && decoded == 0 ? 1 : 0;
   }
   return {errors, squares};
@@ -85,7 +97,7 @@ __global__ void __launch_bounds__(kBlockThreads) MakeStatistics(const Arguments 
     if (threadIdx.x == 0) {
       gathered = {};
     }
-    RowScales scales(a, row);
+    RowGrids grids(a, row);
     Seen seen;
     double total = 0;  // of thread 0 the squared error, of thread 32 the squared value
     for (std::int64_t base = 0; base < chunks; base += kTile) {
@@ -94,7 +106,7 @@ __global__ void __launch_bounds__(kBlockThreads) MakeStatistics(const Arguments 
         const int wanted = first + static_cast<int>(threadIdx.x / kLanes);
         Chunk chunk = ChunkOf(base + min(wanted, count - 1), a.blocks.columns);
         chunk.width = wanted < count ? chunk.width : 0;  // nothing is counted twice
-        const float2 lane = SquaresOfLane<kType>(a, row, chunk, scales, seen);
+        const float2 lane = SquaresOfLane<kType>(a, row, chunk, grids, seen);
         const float errors = SumOfLanes(lane.x);
         const float squares = SumOfLanes(lane.y);
         if (threadIdx.x % kLanes == 0 && wanted < count) {
@@ -152,7 +164,7 @@ __global__ void __launch_bounds__(kBlockThreads) SumSquaredErrors(const ErrorArg
         const int wanted = first + static_cast<int>(threadIdx.x / kLanes);
         const Chunk chunk = ChunkOf(base + min(wanted, count - 1), a.columns);
         const float sum = SumOfLanes(
-            SquaredErrorOfLane<kType>(a.element, a.values, row * a.columns + chunk.column, chunk.width, scale));
+            SquaredErrorOfLane<kType>(a.element, a.values, row * a.columns + chunk.column, chunk.width, {scale, 0}));
         if (threadIdx.x % kLanes == 0 && wanted < count) {
           sums[wanted] = sum;
         }
@@ -173,9 +185,10 @@ __global__ void __launch_bounds__(kBlockThreads) SumSquaredErrors(const ErrorArg
 
 void LaunchStatistics(const DeviceJob& job, cudaStream_t stream) {
   const DeviceValues& values = job.values;
-  const Arguments arguments{values.data, BlocksOf(job.coding, values.rows, values.columns),
-                            job.coding,  job.tensor_scale,
-                            job.scales,  job.statistics};
+  const Arguments arguments{values.data,   BlocksOf(job.coding, values.rows, values.columns),
+                            job.coding,    job.tensor_scale,
+                            job.scales,    job.zero_points,
+                            job.statistics};
   const auto grid = static_cast<unsigned>(std::min(values.rows, kMostBlocks));
   WithValueType(values.dtype,
                 [&]<DType kType>() { MakeStatistics<kType><<<grid, kBlockThreads, 0, stream>>>(arguments); });

@@ -22,6 +22,8 @@ constexpr std::array kBytesTensors = std::to_array<LayoutTensor>({
 
 constexpr std::array kLayouts = std::to_array<Layout>({
     int4::kCompressedLayout,
+    int4::kCompressedRangeLayout,
+    int4::kAwqRangeLayout,
     int4::kAwqLayout,
     // TensorRT-LLM wants the pre_quant_scale that only calibration makes (int4-awq).
     {.form = ConfigForm::kModelOpt,

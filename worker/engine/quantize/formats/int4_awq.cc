@@ -15,6 +15,8 @@ constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
 
 constexpr std::array kLayouts = std::to_array<Layout>({
     int4::kCompressedLayout,
+    int4::kCompressedRangeLayout,
+    int4::kAwqRangeLayout,
     int4::kAwqLayout,
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kNone,

@@ -17,7 +17,11 @@ constexpr Coding kGptqCoding{.element = Element::kInt4,
 constexpr std::array kGptqTensors = std::to_array<LayoutTensor>({
     {.suffix = "qweight", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = GptqWords},
     // The first version of the format stores a zero point less 1.
-    {.suffix = "qzeros", .role = StoredRole::kZeroPoints, .dtype = DType::kI32, .word = 0x77777777, .shape = ZeroWords},
+    {.suffix = "qzeros",
+     .role = StoredRole::kConstantZeroPoints,
+     .dtype = DType::kI32,
+     .word = 0x77777777,
+     .shape = ZeroWords},
     {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kF16, .shape = PerGroupTransposed},
     {.suffix = "g_idx", .role = StoredRole::kGroupIndex, .dtype = DType::kI32, .shape = PerColumn},
 });

@@ -31,6 +31,22 @@ inline constexpr Coding kAwqCoding{.element = Element::kInt4,
                                    .scale_dtype = DType::kF16,
                                    .packing = Packing::kWordsColumns};
 
+// With zero points, computed as compressed-tensors and AutoAWQ do.
+inline constexpr Coding kCompressedRangeCoding{.element = Element::kInt4,
+                                               .sharing = Sharing::kGroup,
+                                               .group = 128,
+                                               .rule = ScaleRule::kRangeRounded,
+                                               .bound = 15,
+                                               .scale_dtype = DType::kBF16,
+                                               .packing = Packing::kWords};
+inline constexpr Coding kAwqRangeCoding{.element = Element::kInt4,
+                                        .sharing = Sharing::kGroup,
+                                        .group = 128,
+                                        .rule = ScaleRule::kRange,
+                                        .bound = 15,
+                                        .scale_dtype = DType::kF16,
+                                        .packing = Packing::kWordsColumns};
+
 inline constexpr LayoutTensor kModelOptCodes{
     .suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfRows};
 inline constexpr LayoutTensor kModelOptScales{
@@ -43,11 +59,27 @@ inline constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
 });
 inline constexpr std::array kAwqTensors = std::to_array<LayoutTensor>({
     {.suffix = "qweight", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = AwqWords},
-    {.suffix = "qzeros", .role = StoredRole::kZeroPoints, .dtype = DType::kI32, .word = 0x88888888, .shape = ZeroWords},
+    {.suffix = "qzeros",
+     .role = StoredRole::kConstantZeroPoints,
+     .dtype = DType::kI32,
+     .word = 0x88888888,
+     .shape = ZeroWords},
+    {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kF16, .shape = PerGroupTransposed},
+});
+inline constexpr std::array kCompressedRangeTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerGroup},
+    {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
+    {.suffix = "weight_zero_point", .role = StoredRole::kZeroPoints, .dtype = DType::kI32, .shape = ZeroWordsOfRows},
+});
+inline constexpr std::array kAwqRangeTensors = std::to_array<LayoutTensor>({
+    {.suffix = "qweight", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = AwqWords},
+    {.suffix = "qzeros", .role = StoredRole::kZeroPoints, .dtype = DType::kI32, .shape = ZeroWords},
     {.suffix = "scales", .role = StoredRole::kScales, .dtype = DType::kF16, .shape = PerGroupTransposed},
 });
 
-// Weights alone.
+// Weights alone. Of a form's two layouts the first in a format's table is the one that is taken unless a recipe says
+// `symmetric`: compressed-tensors' is without zero points, AutoAWQ's with.
 inline constexpr Layout kCompressedLayout{.form = ConfigForm::kCompressedTensors,
                                           .activations = Activations::kNone,
                                           .coding = kCompressedCoding,
@@ -62,5 +94,19 @@ inline constexpr Layout kAwqLayout{.form = ConfigForm::kNative,
                                    .algorithm = "awq",
                                    .loaders = kLoadsVllmAndSglang,
                                    .expert_loaders = kLoadsVllmAndSglang};
+inline constexpr Layout kCompressedRangeLayout{.form = ConfigForm::kCompressedTensors,
+                                               .activations = Activations::kNone,
+                                               .coding = kCompressedRangeCoding,
+                                               .tensors = kCompressedRangeTensors,
+                                               .algorithm = "pack-quantized",
+                                               .loaders = kLoadsAllButTensorRtLlm,
+                                               .expert_loaders = kLoadsVllm};
+inline constexpr Layout kAwqRangeLayout{.form = ConfigForm::kNative,
+                                        .activations = Activations::kNone,
+                                        .coding = kAwqRangeCoding,
+                                        .tensors = kAwqRangeTensors,
+                                        .algorithm = "awq",
+                                        .loaders = kLoadsVllmAndSglang,
+                                        .expert_loaders = kLoadsVllmAndSglang};
 
 }  // namespace slipway::engine::int4

@@ -56,6 +56,9 @@ inline Shape PerSquareInFour(std::int64_t rows, std::int64_t columns, const Codi
 // The rest.
 inline Shape Two(std::int64_t /*rows*/, std::int64_t /*columns*/, const Coding& /*coding*/) { return {2}; }
 inline Shape PerColumn(std::int64_t /*rows*/, std::int64_t columns, const Coding& /*coding*/) { return {columns}; }
+inline Shape ZeroWordsOfRows(std::int64_t rows, std::int64_t columns, const Coding& coding) {
+  return {rows / kNibblesInWord, columns / coding.group};
+}
 inline Shape ZeroWords(std::int64_t rows, std::int64_t columns, const Coding& coding) {
   return {columns / coding.group, rows / kNibblesInWord};
 }

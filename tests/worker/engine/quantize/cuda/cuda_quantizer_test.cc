@@ -128,6 +128,10 @@ TEST_F(CudaQuantizer, AgreesInTheShapesOfTheFusedKernels) {
       {Grouped(Searched(kInt4Words), 64), 9, 1152},
       {Searched(kAwq), 136, 256},
       {Searched(kGptq), 129, 384},
+      {kAwqRange, 136, 416},
+      {Searched(kAwqRange), 136, 256},
+      {kInt4Range, 17, 1152},
+      {Searched(kInt4Range), 9, 1152},
   };
   for (const Case& a_case : cases) {
     for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {

@@ -54,8 +54,8 @@ TEST(Pieces, GiveWhatTheWholeBandGives) {
   odd_squares.group = 3;
   Coding words = kInt4Words;
   words.sharing = Sharing::kRow;
-  for (const Coding& coding :
-       {kFp8Tensor, kFp8Row, kFp8Square, kInt8Row, kInt4Rows, kInt4Words, words, kNvfp4, kMxfp8, odd_squares}) {
+  for (const Coding& coding : {kFp8Tensor, kFp8Row, kFp8Square, kInt8Row, kInt4Rows, kInt4Words, words, kNvfp4, kMxfp8,
+                               odd_squares, kInt4Range}) {
     const MadeValues made(DType::kBF16, 300, 128, Kind::kNormal);
     const auto reference = engine::MakeReferenceQuantizer();
     const Quantized whole = Quantize(*reference, coding, made.values());
@@ -64,6 +64,7 @@ TEST(Pieces, GiveWhatTheWholeBandGives) {
     EXPECT_GT(cut.pieces(), 1);
     EXPECT_EQ(parts.codes, whole.codes);
     EXPECT_EQ(parts.scales, whole.scales);
+    EXPECT_EQ(parts.zero_points, whole.zero_points);
     EXPECT_EQ(parts.statistics, whole.statistics);
   }
 }
