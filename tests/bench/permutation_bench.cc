@@ -57,6 +57,7 @@ std::shared_ptr<ExportPlan> PlanOf(const std::string& directory, std::int64_t ex
                            .transform = {},
                            .scales = {},
                            .update = {},
+                           .column_factors = {},
                            .quantized = {},
                            .bytes = bytes});
   plan->shards.push_back({.file = "model.safetensors", .header = {}, .bytes = bytes, .tensor_count = 1});
