@@ -69,9 +69,9 @@ TEST(Recipe, ARuleSaysWhetherThereAreZeroPoints) {
   const Recipe recipe = Parsed(
       "rules: [{format: int4, symmetric: false}, {format: int4-awq, symmetric: true}, {format: int4}, {format: fp8, "
       "symmetric: true}]\n");
-  EXPECT_EQ(recipe.rules[0].choice(), FormatChoice(FindFormat("int4"), false));
-  EXPECT_EQ(recipe.rules[1].choice(), FormatChoice(FindFormat("int4-awq"), true));
-  EXPECT_EQ(recipe.rules[2].choice(), FormatChoice(FindFormat("int4"), std::nullopt));
+  EXPECT_EQ(recipe.rules[0].choice(), (FormatChoice{FindFormat("int4"), false}));
+  EXPECT_EQ(recipe.rules[1].choice(), (FormatChoice{FindFormat("int4-awq"), true}));
+  EXPECT_EQ(recipe.rules[2].choice(), (FormatChoice{FindFormat("int4"), std::nullopt}));
   EXPECT_EQ(recipe.rules[3].symmetric, true);
 }
 
