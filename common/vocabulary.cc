@@ -19,7 +19,8 @@ constexpr std::string_view kCalibrationTokens = "calibration tokens";
 constexpr std::array kTargets = std::to_array<Word>({
     {"huggingface", "safetensors, index, config.json, tokenizer", kNothing, "transformers, vLLM, SGLang, TensorRT-LLM",
      true},
-    {"tensorrt-llm", "TensorRT-LLM checkpoint, one file a rank", "--tensor-parallel", "TensorRT-LLM", true},
+    {"tensorrt-llm", "checkpoint for TensorRT engines; newer TensorRT-LLM wants huggingface", "--tensor-parallel",
+     "TensorRT-LLM 0.11 to 1.2", true},
     {"vllm-sharded", "sharded state of vLLM, files a rank; six families, unquantized", "--tensor-parallel", "vLLM 0.32",
      true},
     {"sglang-sharded", "sharded state of SGLang, files a rank; six families, unquantized", "--tensor-parallel",
