@@ -129,8 +129,12 @@ class Cutter {
       SLIPWAY_RETURN_IF_ERROR(AppendSlice(*source, is_transposed ? Transposed(part) : part, output.regions));
       used_[source].push_back({part.first_row, part.rows, part.first_column, part.columns});
     }
-    if (first) {
+    if (first && !wanted.dtype) {
       return Error(Reason::kInternal, "the target makes it of nothing", {.tensor = wanted.name});
+    }
+    if (first) {  // a rank that has nothing but the vocabulary's padding
+      output.dtype = *wanted.dtype;
+      output.transform = {.add_one = false, .from = output.dtype, .to = output.dtype};
     }
     if (transposed > 0) {
       SLIPWAY_RETURN_IF_ERROR(Transpose(wanted, transposed, output));
