@@ -117,7 +117,7 @@ void AddRankOptions(CLI::App& command, ExportFlags& flags) {
            "Processes that have some of the experts each (tensorrt-llm; default: 1)");
   command
       .add_option("--tensorrt-llm-version", flags.tensorrt_llm_version,
-                  "Version that target tensorrt-llm is for (default: the newest that is known)")
+                  "Version that target tensorrt-llm is for (default: what all of 0.11 to 1.2 load)")
       ->type_name("V");
 }
 

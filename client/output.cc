@@ -32,6 +32,12 @@ absl::StatusOr<OutputPlace> OutputPlace::Prepare(const std::string& output, bool
   if (exists && !S_ISDIR(status.st_mode)) {
     return Error(Reason::kOutputExists, "the output exists and is not a directory", {.file = path.string()});
   }
+  if (exists && !fs::is_empty(path, error) && !fs::exists(path / "manifest.json", error)) {
+    return Error(Reason::kOutputExists,
+                 "the output exists and is no artifact of Slipway, which --overwrite replaces: remove it, or choose "
+                 "another output",
+                 {.file = path.string()});
+  }
   OutputPlace place;
   place.path_ = path.string();
   std::vector<fs::path> missing;

@@ -83,6 +83,23 @@ class Outputs(unittest.TestCase):
             self.assertNotEqual(before, digests(scratch / "out"))
             self.assertEqual(["out"], os.listdir(scratch.path))
 
+    def test_overwriting_never_replaces_what_is_read_or_is_no_artifact(self):
+        with Scratch() as scratch:
+            shutil.copytree(CHECKPOINTS / FIXTURE, scratch / "checkpoint")
+            (scratch / "precious").mkdir()
+            (scratch / "precious" / "file").write_text("x")
+            before = digests(scratch / "checkpoint")
+            for output, expected in (("checkpoint", "OUTPUT_EXISTS"), ("precious", "OUTPUT_EXISTS")):
+                result = slipway("export", scratch / "checkpoint", scratch / output, "--overwrite")
+                self.assertEqual((REFUSED, expected), (result.returncode, reason_of(result)), describe(result))
+            first = slipway("export", scratch / "checkpoint", scratch / "artifact")
+            self.assertEqual(DONE, first.returncode, describe(first))
+            again = slipway("export", scratch / "artifact", scratch / "artifact", "--overwrite")
+            self.assertNotEqual(DONE, again.returncode, describe(again))
+            self.assertIn("which is read", again.stderr)
+            self.assertEqual(before, digests(scratch / "checkpoint"))
+            self.assertEqual("x", (scratch / "precious" / "file").read_text())
+
     def in_own_mount(self, scratch, options, command):
         """Runs `command` in a mount namespace where scratch/mnt is a file system of its own."""
         (scratch / "mnt").mkdir()

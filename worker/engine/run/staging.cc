@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "worker/engine/run/journal.h"
+#include "worker/engine/run/output_guard.h"
 #include "worker/engine/run/publisher_claim.h"
 
 namespace slipway::engine {
@@ -35,8 +36,9 @@ std::string ClaimedDirectory(const std::string& staging, std::int64_t epoch) {
 absl::StatusOr<std::string> PrepareStaging(const ExportPlan& plan, const std::string& output, bool overwrite,
                                            FileSystem& files) {
   const std::string parent = ParentOf(output);
-  if (!overwrite && files.Exists(output)) {
-    return OutputExists(output);
+  SLIPWAY_RETURN_IF_ERROR(CheckApartFromSources(plan, output));
+  if (files.Exists(output)) {
+    SLIPWAY_RETURN_IF_ERROR(overwrite ? CheckReplaceable(output, files) : OutputExists(output));
   }
   SLIPWAY_RETURN_IF_ERROR(files.MakeDirectories(parent));
   const std::string staging = StagingDirectory(output, plan.hash);

@@ -108,6 +108,39 @@ TEST_F(Publishing, AnOutputThatExistsIsRefusedUntouched) {
   EXPECT_THAT(NamesIn(output_), ElementsAre("precious"));
 }
 
+TEST_F(Publishing, OverwritingReplacesArtifactsAndNothingElse) {
+  const RandomExport made = Written();
+  const auto prepared = [&] { return ReasonOf(PrepareStaging(*made.plan, output_, true, PosixFileSystem()).status()); };
+  std::filesystem::create_directory(output_);
+  EXPECT_TRUE(PrepareStaging(*made.plan, output_, true, PosixFileSystem()).ok()) << "there is nothing in it";
+  test::WriteFile(output_ + "/precious", "x");
+  EXPECT_EQ(prepared(), Reason::kOutputExists);
+  test::WriteFile(output_ + "/manifest.json", "{}");
+  EXPECT_EQ(prepared(), Reason::kOutputExists);
+  std::filesystem::remove_all(output_);
+  ASSERT_TRUE(PublishAt(*made.plan, 1).ok());
+  EXPECT_TRUE(PrepareStaging(*made.plan, output_, true, PosixFileSystem()).ok());
+}
+
+TEST_F(Publishing, NothingThatIsReadIsReplaced) {
+  const RandomExport made = Written();
+  std::filesystem::create_directory(output_);
+  for (std::string ExportOptions::*source :
+       {&ExportOptions::checkpoint, &ExportOptions::hf_config, &ExportOptions::adapter, &ExportOptions::ranges}) {
+    for (const std::string& path : {output_, output_ + "/iter_0000001", artifacts_ + "/link", artifacts_ + "/./out/"}) {
+      std::filesystem::remove(artifacts_ + "/link");
+      std::filesystem::create_directory_symlink(output_, artifacts_ + "/link");
+      ExportPlan plan = *made.plan;
+      plan.options.*source = path;
+      const absl::Status status = PrepareStaging(plan, output_, true, PosixFileSystem()).status();
+      EXPECT_EQ(ReasonOf(status), Reason::kInvalidArgument) << path << ": " << Describe(status);
+    }
+    ExportPlan beside = *made.plan;
+    beside.options.*source = output_ + "-2";
+    EXPECT_TRUE(PrepareStaging(beside, output_, true, PosixFileSystem()).ok());
+  }
+}
+
 TEST_F(Publishing, OverwritingPutsTheNewInPlaceOfTheOld) {
   const RandomExport made = Written();
   std::filesystem::create_directory(output_);

@@ -56,12 +56,14 @@ absl::Status ReadExperts(JsonFields& config, EngineModel& m) {
                      fmt::format("config.json: {} of {} experts a token", m.active_experts, m.experts));
 }
 
-absl::Status ReadActivation(JsonFields& config, EngineModel& m) {
+// `gated`: the engine has a gate where the activation's name is that of one, and knows two such names.
+absl::Status ReadActivation(JsonFields& config, bool gated, EngineModel& m) {
   const std::string name =
       config.Text({"hidden_activation", "hidden_act", "activation_function", "activation"}).value_or("gelu");
   SLIPWAY_RETURN_IF_ERROR(config.status());
   const auto found = std::ranges::find(kActivations, name, &Activation::hugging_face);
-  if (found == std::end(kActivations)) {
+  const bool has_gated_name = found != std::end(kActivations) && (found->engine == "silu" || found->engine == "gelu");
+  if (found == std::end(kActivations) || (gated && !has_gated_name)) {
     return Error(Reason::kOptionUnsupported,
                  fmt::format("TensorRT-LLM's engines do not know the activation {}; --target huggingface keeps it",
                              name.substr(0, 100)));
@@ -80,7 +82,7 @@ absl::Status ReadWindow(JsonFields& config, EngineModel& m) {
   return absl::OkStatus();
 }
 
-absl::Status ReadEmbeddings(const HuggingFaceModel& source, JsonFields& config, const Family& family, EngineModel& m) {
+absl::Status ReadEmbeddings(const HuggingFaceModel& source, const Family& family, EngineModel& m) {
   const std::string name = fmt::format("{}.weight", family.embedding);
   m.prefix = family.prefix;
   auto embedding = source.tensors.find(m.prefix + name);
@@ -93,10 +95,8 @@ absl::Status ReadEmbeddings(const HuggingFaceModel& source, JsonFields& config, 
                  {.tensor = fmt::format("{}{}", family.prefix, name)});
   }
   m.dtype = embedding->second.dtype;
-  const auto says_tied = config.Flag({"tie_word_embeddings"});
-  SLIPWAY_RETURN_IF_ERROR(config.status());
-  const bool has_head = source.tensors.contains(fmt::format("{}.weight", family.head));
-  m.tied = says_tied.value_or(!has_head);
+  // A head that is stored counts, whatever config.json says: that it is the embeddings once more is not known here.
+  m.tied = !source.tensors.contains(fmt::format("{}.weight", family.head));
   return absl::OkStatus();
 }
 
@@ -166,10 +166,10 @@ absl::StatusOr<EngineModel> LearnEngineModel(const HuggingFaceModel& source, con
   if (std::ranges::any_of(family.rules, &ModuleRule::is_router)) {
     SLIPWAY_RETURN_IF_ERROR(ReadExperts(fields, model));
   }
-  SLIPWAY_RETURN_IF_ERROR(ReadActivation(fields, model));
+  SLIPWAY_RETURN_IF_ERROR(ReadActivation(fields, model.experts > 0 || family.gated_name, model));
   SLIPWAY_RETURN_IF_ERROR(ReadWindow(fields, model));
   SLIPWAY_ASSIGN_OR_RETURN(model.rope, ReadRope(config));
-  SLIPWAY_RETURN_IF_ERROR(ReadEmbeddings(source, fields, family, model));
+  SLIPWAY_RETURN_IF_ERROR(ReadEmbeddings(source, family, model));
   ReadBiases(source, family, model);
   if (family.learn != nullptr) {
     SLIPWAY_RETURN_IF_ERROR(family.learn(source, fields, model));

@@ -104,16 +104,13 @@ struct Maker {
   }
 };
 
-std::vector<LeftOut> LeftOutOf(const HuggingFaceModel& source, const EngineModel& model, const Family& family) {
+std::vector<LeftOut> LeftOutOf(const HuggingFaceModel& source) {
   std::vector<LeftOut> left_out;
-  const std::string head = fmt::format("{}.weight", family.head);
   for (const auto& entry : source.tensors) {
     const std::string& name = entry.first;
     if (std::ranges::any_of(kBuffers,
                             [&](std::string_view suffix) { return std::string_view(name).ends_with(suffix); })) {
       left_out.push_back({name, "the engine computes it"});
-    } else if (model.tied && name == head) {
-      left_out.push_back({name, "the embeddings are tied: it is the same matrix"});
     }
   }
   return left_out;
@@ -161,8 +158,15 @@ absl::StatusOr<RankLayout> TensorRtLlmLayout(const HuggingFaceModel& source, con
       layout.files.push_back(std::move(file));
     }
   }
-  layout.texts.push_back({"config.json", MakeEngineConfig(model, *family, parallel, config).dump(2) + "\n"});
-  layout.left_out = LeftOutOf(source, model, *family);
+  const nlohmann::ordered_json engine = MakeEngineConfig(model, *family, parallel, config);
+  if (model.rope.fraction != 1 && !engine.contains("rotary_pct")) {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("TensorRT-LLM's {} rotates whole heads, not {} of each (partial_rotary_factor); --target "
+                             "huggingface keeps it",
+                             family->engine, model.rope.fraction));
+  }
+  layout.texts.push_back({"config.json", engine.dump(2) + "\n"});
+  layout.left_out = LeftOutOf(source);
   layout.warnings = WarningsOf(model, *family, dialect, tensors.rounded());
   return layout;
 }

@@ -20,6 +20,14 @@ json ObjectOf(const json& parent, const char* name) {
   return found != parent.end() && found->is_object() ? *found : json(nullptr);
 }
 
+// A field that is there says how positions are rotated: one of another type is not passed over.
+absl::Status CheckIsObject(const json& config, const char* name) {
+  const auto found = config.find(name);
+  return found == config.end() || found->is_null() || found->is_object()
+             ? absl::OkStatus()
+             : Error(Reason::kConfigurationInvalid, fmt::format("config.json: {} is not an object", name));
+}
+
 // rope_parameters holds those of all layers, or an object for each kind of layer.
 struct Parameters {
   json all;
@@ -76,6 +84,9 @@ absl::Status ReadScaling(const json& scaling, Rope& rope) {
 }  // namespace
 
 absl::StatusOr<Rope> ReadRope(const json& config) {
+  for (const char* name : {"rope_parameters", "rope_scaling"}) {
+    SLIPWAY_RETURN_IF_ERROR(CheckIsObject(config, name));
+  }
   const Parameters parameters = ParametersOf(config);
   const json nothing = json::object();
   JsonFields top(config, "config.json");

@@ -124,12 +124,21 @@ TEST(TensorRtLlmLayout, ARankBehindTheVocabularyHasZerosAlone) {
 TEST(TensorRtLlmLayout, TiedEmbeddingsAreWrittenAsHeadToo) {
   HuggingFaceModel model = Llama(2);
   model.config["tie_word_embeddings"] = true;
+  model.tensors.erase("lm_head.weight");
   const RankLayout layout = LayoutOf(model, Ranks(2));
   ASSERT_EQ(layout.files.size(), 2);
   EXPECT_THAT(Find(layout.files[1], "lm_head.weight")->parts,
               ElementsAre(MatrixPart{"model.embed_tokens.weight", 128, 128, 0, 64}));
-  ASSERT_EQ(layout.left_out.size(), 1);
-  EXPECT_EQ(layout.left_out[0].tensor, "lm_head.weight");
+  EXPECT_TRUE(layout.left_out.empty());
+}
+
+TEST(TensorRtLlmLayout, AHeadThatIsStoredIsTheHeadWhateverConfigJsonSays) {
+  HuggingFaceModel model = Llama(2);
+  model.config["tie_word_embeddings"] = true;
+  const RankLayout layout = LayoutOf(model, Ranks(2));
+  ASSERT_EQ(layout.files.size(), 2);
+  EXPECT_THAT(Find(layout.files[1], "lm_head.weight")->parts,
+              ElementsAre(MatrixPart{"lm_head.weight", 128, 128, 0, 64}));
 }
 
 TEST(TensorRtLlmLayout, ExpertsLieUpAboveGateAndAreCutOrDealtOut) {

@@ -56,6 +56,24 @@ TEST(TensorRtLlmRefusal, HeadsOfKeysThatNeitherDivideNorAreDivided) {
   ExpectUnsupported(Refused(model, Ranks(4)), HasSubstr("6 heads of keys and values"));
 }
 
+TEST(TensorRtLlmRefusal, WhatAnEngineWouldComputeOtherwise) {
+  HuggingFaceModel partial = Llama(1);
+  partial.config["partial_rotary_factor"] = 0.5;
+  ExpectUnsupported(Refused(partial), AllOf(HasSubstr("rotates whole heads"), HasSubstr("--target huggingface")));
+  for (const char* activation : {"relu", "relu2"}) {
+    HuggingFaceModel gated = Mixtral();
+    gated.config["hidden_act"] = activation;
+    ExpectUnsupported(Refused(gated), HasSubstr(activation));
+  }
+  for (const char* field : {"rope_parameters", "rope_scaling"}) {
+    HuggingFaceModel mistyped = Llama(1);
+    mistyped.config[field] = "yarn";
+    EXPECT_EQ(Refused(mistyped).reason, Reason::kConfigurationInvalid) << field;
+    mistyped.config[field] = nullptr;
+    EXPECT_TRUE(TensorRtLlmLayout(mistyped, {}).ok()) << field;
+  }
+}
+
 TEST(TensorRtLlmRefusal, GroupsOfExpertsThatDoNotDivide) {
   ExpectUnsupported(Refused(Llama(), Ranks(2, 1, 2)), HasSubstr("no experts"));
   ExpectUnsupported(Refused(Mixtral(), Ranks(2, 1, 4)),
