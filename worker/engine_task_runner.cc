@@ -124,6 +124,7 @@ absl::StatusOr<v1::ShardResult> EngineTaskRunner::WriteShard(const v1::Assignmen
                                        .memory = &memory_,
                                        .buffers = buffers.get(),
                                        .quantizer = quantizer,
+                                       .scales = &scales_,
                                        .threads = threads_,
                                        .share = [this] {
                                          const int shards = std::max(1, shards_in_work_.load());

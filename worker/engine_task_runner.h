@@ -12,6 +12,7 @@
 #include "common/file_system.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/run/buffer_pool.h"
+#include "worker/engine/run/known_scales.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/plan_cache.h"
 #include "worker/task_runner.h"
@@ -54,6 +55,7 @@ class EngineTaskRunner final : public TaskRunner {
   FileSystem& files_;
   engine::MemoryBudget memory_;
   PlanCache plans_;
+  engine::KnownScales scales_;
   std::atomic<int> shards_in_work_ = 0;
   std::mutex quantizer_mutex_;
   std::map<std::string, std::unique_ptr<engine::Quantizer>> quantizers_;  // by device; guarded by quantizer_mutex_

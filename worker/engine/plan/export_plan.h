@@ -122,6 +122,12 @@ struct QuantizedWeight {
   OutputTensor values;
   std::int64_t rows = 0;
   std::int64_t columns = 0;
+  // So many matrices of equally many rows one below the other, each with a TensorScale of its own: those of scale_group
+  // and the groups after it. Whole bands are in one of them.
+  std::int64_t stack = 1;
+  // Of codes only these columns are written, a rank's share of a matrix whose scales are those of whole rows; 0: all.
+  std::int64_t first_kept_column = 0;
+  std::int64_t kept_columns = 0;
   const Format* format = nullptr;  // of static storage, as all tables
   const Layout* layout = nullptr;
   Coding coding;
@@ -135,6 +141,8 @@ struct QuantizedWeight {
 struct ScaleGroup {
   std::vector<std::int32_t> weights;  // indices into ExportPlan::quantized
   std::optional<float> amax;          // given, or else that of the values
+  // The matrices whose values those are, each element once, where the weights are cut from them; empty: the weights.
+  std::vector<OutputTensor> measured = {};
 };
 
 // Elements of the checkpoint that the output does not have, on purpose.

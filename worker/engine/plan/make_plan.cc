@@ -26,6 +26,7 @@
 #include "worker/engine/plan/plan_checker.h"
 #include "worker/engine/plan/plan_hash.h"
 #include "worker/engine/plan/quantize_plan.h"
+#include "worker/engine/plan/quantize_ranks.h"
 #include "worker/engine/plan/rank_plan.h"
 #include "worker/engine/plan/shard_layout.h"
 #include "worker/engine/run/memory_needs.h"
@@ -146,48 +147,51 @@ absl::Status CheckRangesAreOfInputs(const Ranges& calibrated) {
   return absl::OkStatus();
 }
 
-// What the options ask for. `calibrated`: what the checkpoint was calibrated for, or null.
-absl::Status Quantize(const Ranges* calibrated, std::int64_t layers, ExportPlan& plan) {
-  SLIPWAY_ASSIGN_OR_RETURN(const std::optional<Recipe> recipe, RecipeFor(plan.options, calibrated));
-  if (!recipe) {
-    return absl::OkStatus();
+// Cuts Hugging Face's tensors for the target's ranks, quantized by `recipe` unless it is null.
+absl::Status LayOutRanks(const RankTarget& target, const Recipe* recipe, const Ranges* ranges, std::int64_t layers,
+                         ExportPlan& plan) {
+  const RankRequest request{.tensor_parallel = plan.options.tensor_parallel,
+                            .pipeline_parallel = plan.options.pipeline_parallel,
+                            .expert_parallel = plan.options.expert_parallel,
+                            .version = plan.options.tensorrt_llm_version};
+  WholeWeights whole;
+  if (recipe != nullptr) {
+    SLIPWAY_ASSIGN_OR_RETURN(whole, QuantizeWholeWeights(*recipe, ranges, layers, target, plan));
   }
+  SLIPWAY_ASSIGN_OR_RETURN(const HuggingFaceModel model, HuggingFaceModelOf(plan));
+  SLIPWAY_ASSIGN_OR_RETURN(const RankLayout layout, target.layout(model, request));
+  SLIPWAY_ASSIGN_OR_RETURN(std::vector<NamedFile> files, CutIntoRanks(layout, plan));
+  if (recipe != nullptr) {
+    SLIPWAY_RETURN_IF_ERROR(QuantizeRanks(*recipe, ranges, target, request, layout, whole, files, plan));
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutFiles(files, plan.tensors, plan.options.maximum_shard_bytes));
+  return absl::OkStatus();
+}
+
+// Quantizes as the options ask for and lays the target's files out. `calibrated`: what the checkpoint was calibrated
+// for, or null.
+absl::Status QuantizeAndLayOut(const Ranges* calibrated, std::int64_t layers, ExportPlan& plan) {
+  SLIPWAY_ASSIGN_OR_RETURN(const std::optional<Recipe> recipe, RecipeFor(plan.options, calibrated));
   std::optional<Ranges> supplied;
-  if (!plan.options.ranges.empty()) {
+  if (recipe && !plan.options.ranges.empty()) {
     SLIPWAY_ASSIGN_OR_RETURN(supplied, ReadRanges(plan.options.ranges));
     if (calibrated != nullptr) {
       SLIPWAY_RETURN_IF_ERROR(CheckRangesAreOfInputs(*calibrated));
     }
   }
-  return QuantizePlan(*recipe, supplied ? &*supplied : calibrated, layers, plan);
-}
-
-// Cuts Hugging Face's tensors for the ranks of a target that has such, and lays the files out.
-absl::Status LayOut(ExportPlan& plan) {
-  const RankTarget* const target = FindRankTarget(plan.options.targets.front());
-  if (target == nullptr) {
-    SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, plan.options.maximum_shard_bytes));
-    return absl::OkStatus();
+  const Ranges* const ranges = supplied ? &*supplied : calibrated;
+  if (const RankTarget* const target = FindRankTarget(plan.options.targets.front())) {
+    return LayOutRanks(*target, recipe ? &*recipe : nullptr, ranges, layers, plan);
   }
-  if (!plan.quantized.empty()) {
-    return Error(
-        Reason::kOptionUnsupported,
-        fmt::format("--target {} takes no quantization: leave it out, or choose --target huggingface", target->name));
+  if (recipe) {
+    SLIPWAY_RETURN_IF_ERROR(QuantizePlan(*recipe, ranges, layers, plan));
   }
-  SLIPWAY_ASSIGN_OR_RETURN(const HuggingFaceModel model, HuggingFaceModelOf(plan));
-  SLIPWAY_ASSIGN_OR_RETURN(const RankLayout layout,
-                           target->layout(model, {.tensor_parallel = plan.options.tensor_parallel,
-                                                  .pipeline_parallel = plan.options.pipeline_parallel,
-                                                  .expert_parallel = plan.options.expert_parallel,
-                                                  .version = plan.options.tensorrt_llm_version}));
-  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<NamedFile> files, CutIntoRanks(layout, plan));
-  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutFiles(files, plan.tensors, plan.options.maximum_shard_bytes));
+  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, plan.options.maximum_shard_bytes));
   return absl::OkStatus();
 }
 
-// The last steps of every plan whose tensors are known.
+// The last steps of every plan whose files are laid out.
 absl::Status Finish(ExportPlan& plan) {
-  SLIPWAY_RETURN_IF_ERROR(LayOut(plan));
   SLIPWAY_RETURN_IF_ERROR(AddUpOutput(plan));
   SLIPWAY_RETURN_IF_ERROR(CheckFiles(plan));
   plan.peak_memory_bytes = MinimumMemoryBudget(plan);
@@ -217,7 +221,7 @@ absl::StatusOr<std::shared_ptr<ExportPlan>> MakeIdentityPlan(std::shared_ptr<con
   SLIPWAY_RETURN_IF_ERROR(BuildIdentity(*plan));
   SLIPWAY_RETURN_IF_ERROR(CheckIdentityTensors(*plan));
   SLIPWAY_RETURN_IF_ERROR(AddUpInput(*plan));
-  SLIPWAY_RETURN_IF_ERROR(Quantize(nullptr, LayersOf(*plan), *plan));
+  SLIPWAY_RETURN_IF_ERROR(QuantizeAndLayOut(nullptr, LayersOf(*plan), *plan));
   SLIPWAY_RETURN_IF_ERROR(Finish(*plan));
   return plan;
 }
@@ -300,7 +304,7 @@ absl::StatusOr<std::shared_ptr<ExportPlan>> MakePlanOf(std::shared_ptr<const Che
   }
   SLIPWAY_RETURN_IF_ERROR(AddUpInput(*plan));
   Report(progress);
-  SLIPWAY_RETURN_IF_ERROR(Quantize(calibrated ? &*calibrated : nullptr, model.configuration.layers, *plan));
+  SLIPWAY_RETURN_IF_ERROR(QuantizeAndLayOut(calibrated ? &*calibrated : nullptr, model.configuration.layers, *plan));
   Report(progress);
   SLIPWAY_RETURN_IF_ERROR(Finish(*plan));
   Report(progress);

@@ -77,6 +77,14 @@ absl::StatusOr<Shape> ShapeForTargets(const ExportPlan& plan, const OutputTensor
   return shape;
 }
 
+absl::Status MoveToTargetAxes(const ExportPlan& plan, OutputTensor& tensor) {
+  SLIPWAY_ASSIGN_OR_RETURN(Shape shape, ShapeForTargets(plan, tensor));
+  tensor.permutation =
+      IsStoredTransposed(plan, tensor) ? AxisPermutation{.view = tensor.shape, .order = {1, 0}} : AxisPermutation{};
+  tensor.shape = std::move(shape);
+  return absl::OkStatus();
+}
+
 MatrixSize MatrixSizeOf(const Shape& shape) {
   MatrixSize size{1, 1};
   for (std::size_t axis = 0; axis < shape.size(); ++axis) {

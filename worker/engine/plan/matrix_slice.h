@@ -20,6 +20,9 @@ bool IsStoredTransposed(const ExportPlan& plan, const OutputTensor& tensor);
 // As a target sees it: of one that is stored transposed, in the training framework's axes. Errors as MatrixShapeOf.
 absl::StatusOr<Shape> ShapeForTargets(const ExportPlan& plan, const OutputTensor& tensor);
 
+// Makes it the matrix that a target sees, for what is not cut. Errors as MatrixShapeOf.
+absl::Status MoveToTargetAxes(const ExportPlan& plan, OutputTensor& tensor);
+
 struct MatrixSize {
   std::int64_t rows = 0;
   std::int64_t columns = 0;

@@ -29,7 +29,7 @@ class Serializer {
 };
 
 // Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
-constexpr std::int64_t kVersion = 4;
+constexpr std::int64_t kVersion = 5;
 
 std::string OutputHash(const ExportPlan& plan) {
   Serializer out;
@@ -166,6 +166,7 @@ void AddQuantization(const ExportPlan& plan, Serializer& out) {
     AddCoding(weight.coding, out);
     out.Number(weight.rows);
     out.Number(weight.columns);
+    out.Numbers(std::array<std::int64_t, 3>{weight.stack, weight.first_kept_column, weight.kept_columns});
     out.Number(weight.scale_group);
     AddOptional(weight.input_amax, out);
     AddFloats(weight.pre_quant_scale ? std::span<const float>(*weight.pre_quant_scale) : std::span<const float>(), out);
@@ -178,6 +179,10 @@ void AddQuantization(const ExportPlan& plan, Serializer& out) {
   }
   for (const ScaleGroup& group : plan.scale_groups) {
     AddOptional(group.amax, out);
+    out.Count(group.measured.size());
+    for (const OutputTensor& matrix : group.measured) {
+      AddSources(matrix, out);
+    }
   }
 }
 

@@ -19,6 +19,7 @@
 #include "worker/engine/plan/input_scales.h"
 #include "worker/engine/plan/kv_cache_scales.h"
 #include "worker/engine/plan/linear_weights.h"
+#include "worker/engine/plan/matrix_slice.h"
 #include "worker/engine/plan/quantization_candidates.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/target/quantization_config.h"
@@ -59,7 +60,53 @@ class Stage {
     return DescribeInConfig();
   }
 
+  absl::StatusOr<std::map<std::string, PlannedModule, std::less<>>> PlanModules(
+      const std::function<absl::StatusOr<const Layout*>(const RecipeRule&)>& layout_of) {
+    candidates_ = CandidatesOf(recipe_, layers_, plan_);
+    if (!plan_.options.recipe.empty()) {
+      SLIPWAY_RETURN_IF_ERROR(CheckRules(recipe_, candidates_, layers_, plan_));
+    }
+    SLIPWAY_RETURN_IF_ERROR(CheckCandidates(candidates_, plan_));
+    if (std::ranges::none_of(candidates_, [](const auto& candidate) { return candidate.rule != nullptr; })) {
+      return Refused("", "the recipe quantizes nothing of this model");
+    }
+    std::map<std::string, PlannedModule, std::less<>> planned;
+    for (const QuantizationCandidate& candidate : candidates_) {
+      PlannedModule& module = planned[plan_.tensors[candidate.tensor].name];
+      module.module = candidate.module;
+      if (candidate.rule != nullptr) {
+        module.format = candidate.rule->format;
+        module.group = candidate.rule->group.value_or(0);
+        SLIPWAY_ASSIGN_OR_RETURN(module.layout, layout_of(*candidate.rule));
+        SLIPWAY_RETURN_IF_ERROR(QuantizeWhole(candidate, module));
+      }
+    }
+    SLIPWAY_RETURN_IF_ERROR(InputRanges(recipe_, ranges_, plan_));
+    return planned;
+  }
+
  private:
+  absl::Status QuantizeWhole(const QuantizationCandidate& candidate, PlannedModule& module) {
+    if (module.layout->tensors.empty()) {
+      return absl::OkStatus();
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(std::vector<LinearWeight> weights,
+                             LinearWeightsOf(plan_, plan_.tensors[candidate.tensor], /*packed=*/false));
+    LinearWeight& weight = weights.front();
+    if (weights.size() != 1 || weight.values.shape.size() != 2) {
+      return Refused(candidate.module,
+                     "holds experts in one tensor, which is not quantized for ranks: choose --target "
+                     "huggingface");
+    }
+    SLIPWAY_RETURN_IF_ERROR(MoveToTargetAxes(plan_, weight.values));
+    weight.rows = weight.values.shape[0];
+    weight.columns = weight.values.shape[1];
+    weight.transposed = false;
+    module.weight = static_cast<std::int32_t>(plan_.quantized.size());
+    std::vector<OutputTensor> stored;  // the target's are others
+    return Quantize(std::move(weight), *candidate.rule, *module.layout, stored);
+  }
+
   [[nodiscard]] LayoutWish Wish() const {
     return {.form = recipe_.form,
             .activations = recipe_.activations,
@@ -199,9 +246,9 @@ class Stage {
     }
     return Refused(weight.module,
                    fmt::format("was divided by scales of its input (AWQ, SmoothQuant), which {} in config form {} does "
-                               "not store: give --config-form modelopt and a format with pre_quant_scale, such as "
-                               "int4-awq",
-                               weight.format->name, NameOf(weight.layout->form)));
+                               "not store: give {}a format with pre_quant_scale, such as int4-awq",
+                               weight.format->name, NameOf(weight.layout->form),
+                               weight.layout->form == ConfigForm::kTensorRtLlm ? "" : "--config-form modelopt and "));
   }
 
   // What the checkpoint says of a weight, unless it is no longer what it says that of.
@@ -385,6 +432,12 @@ class Stage {
 };
 
 }  // namespace
+
+absl::StatusOr<std::map<std::string, PlannedModule, std::less<>>> QuantizeModules(
+    const Recipe& recipe, const Ranges* ranges, std::int64_t layers,
+    const std::function<absl::StatusOr<const Layout*>(const RecipeRule&)>& layout_of, ExportPlan& plan) {
+  return Stage(recipe, ranges, layers, plan).PlanModules(layout_of);
+}
 
 absl::Status QuantizePlan(const Recipe& recipe, const Ranges* ranges, std::int64_t layers, ExportPlan& plan) {
   return Stage(recipe, ranges, layers, plan).Run();

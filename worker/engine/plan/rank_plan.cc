@@ -70,6 +70,10 @@ bool Cover(const std::vector<Rectangle>& rectangles, MatrixSize size) {
   return true;
 }
 
+bool AreSame(const SourceRegion& a, const SourceRegion& b) {
+  return a.tensor == b.tensor && a.offsets == b.offsets && a.sizes == b.sizes;
+}
+
 class Cutter {
  public:
   Cutter(const RankLayout& layout, ExportPlan& plan) : layout_(layout), plan_(plan) {}
@@ -217,7 +221,14 @@ class Cutter {
     if (source.update) {
       return unsupported("an adapter is merged into it");
     }
-    if (source.scales && !(wanted.parts.size() == 1 && CheckedVolume(source.scales->region.sizes) == 1)) {
+    if (source.column_factors != nullptr) {
+      return unsupported("its columns are multiplied by scales of inputs");
+    }
+    // One scale for all that is joined is that of the whole: parts of one matrix of the training framework's.
+    const bool is_scaled_alike = source.scales && CheckedVolume(source.scales->region.sizes) == 1 &&
+                                 wanted.shape.size() == 2 &&
+                                 (first || (output.scales && AreSame(output.scales->region, source.scales->region)));
+    if (source.scales.has_value() != is_scaled_alike || (!first && output.scales.has_value() != is_scaled_alike)) {
       return unsupported("its elements are FP8 codes under scales of their own");
     }
     if (source.transform.add_one && wanted.add_one) {
@@ -235,6 +246,10 @@ class Cutter {
     output.transform = transform;
     output.dtype = transform.to;
     output.scales = source.scales;
+    if (output.scales) {
+      output.scales->rows = wanted.shape.front();
+      output.scales->columns = wanted.shape.back();
+    }
     return absl::OkStatus();
   }
 

@@ -28,7 +28,8 @@ constexpr std::array kFormats = std::to_array<const Format*>({
 
 constexpr int kConsumers = 4;  // kLoads*
 
-constexpr std::array<std::string_view, 3> kFormNames = {"modelopt", "compressed-tensors", "native"};
+constexpr std::array<std::string_view, 4> kFormNames = {"modelopt", "compressed-tensors", "native", "tensorrt-llm"};
+constexpr std::size_t kChosenForms = 3;  // the first ones
 constexpr std::array<std::string_view, 3> kActivationNames = {"none", "dynamic", "static"};
 
 std::string Multiple(std::int64_t extent, std::string_view what, std::int64_t unit) {
@@ -95,8 +96,9 @@ int Consumers(const Layout& layout, bool has_experts) {
 std::string_view NameOf(ConfigForm form) { return kFormNames[static_cast<std::size_t>(form)]; }
 
 std::optional<ConfigForm> ConfigFormOf(std::string_view name) {
-  const auto found = std::ranges::find(kFormNames, name);
-  return found == kFormNames.end() ? std::nullopt : std::optional(static_cast<ConfigForm>(found - kFormNames.begin()));
+  const auto end = kFormNames.begin() + kChosenForms;
+  const auto found = std::find(kFormNames.begin(), end, name);
+  return found == end ? std::nullopt : std::optional(static_cast<ConfigForm>(found - kFormNames.begin()));
 }
 
 std::string_view NameOf(Activations activations) { return kActivationNames[static_cast<std::size_t>(activations)]; }

@@ -21,6 +21,7 @@ enum class ConfigForm : std::uint8_t {
   kModelOpt,           // quant_method "modelopt", and hf_quant_config.json beside it
   kCompressedTensors,  // quant_method "compressed-tensors"
   kNative,             // quant_method "fp8", "awq", "gptq", "mxfp4"
+  kTensorRtLlm,        // of ranks' files for TensorRT-LLM's engines (target/tensorrt_llm/): not chosen by name
 };
 std::string_view NameOf(ConfigForm form);  // "compressed-tensors"
 std::optional<ConfigForm> ConfigFormOf(std::string_view name);

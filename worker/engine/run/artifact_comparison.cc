@@ -29,7 +29,7 @@ struct StoredWeight {
   const ManifestTensor* codes = nullptr;
   const ManifestTensor* scales = nullptr;
   const ManifestTensor* zero_points = nullptr;
-  float tensor_scale = 1;
+  std::vector<float> tensor_scales;  // one a matrix of a stack
 };
 
 // Sums of the same terms in another order.
@@ -65,7 +65,7 @@ class Comparison {
       const ManifestTensor& found = *artifact_.Find(plan_, tensor);
       if (tensor.quantized->role == StoredRole::kCodes) {
         stored_[index].codes = &found;
-        report_.weights[index].name = tensor.name;
+        report_.weights[index].name = ReportedName(plan_, tensor);
         report_.weights[index].format = std::string(plan_.quantized[index].format->name);
         report_.weights[index].error_bound = plan_.quantized[index].format->error_bound;
       } else if (tensor.quantized->role == StoredRole::kScales) {
@@ -73,23 +73,29 @@ class Comparison {
       } else if (tensor.quantized->role == StoredRole::kZeroPoints) {
         stored_[index].zero_points = &found;
       } else if (tensor.quantized->role == StoredRole::kTensorScale) {
-        SLIPWAY_ASSIGN_OR_RETURN(stored_[index].tensor_scale, ReadScalar(found));
+        SLIPWAY_RETURN_IF_ERROR(ReadTensorScales(found, plan_.quantized[index].stack, stored_[index].tensor_scales));
       }
     }
     return absl::OkStatus();
   }
 
-  absl::StatusOr<float> ReadScalar(const ManifestTensor& tensor) const {
-    std::uint32_t bits = 0;
+  absl::Status ReadTensorScales(const ManifestTensor& tensor, std::int64_t count, std::vector<float>& scales) const {
     const auto bytes = static_cast<std::size_t>(InfoOf(tensor.dtype).bytes);
-    if (bytes > sizeof(bits) || tensor.bytes != static_cast<std::int64_t>(bytes)) {
-      return Error(Reason::kArtifactCorrupt, "is no single scale", {.tensor = tensor.name, .file = tensor.file});
+    if (bytes > sizeof(std::uint32_t) || tensor.bytes != count * static_cast<std::int64_t>(bytes)) {
+      return Error(Reason::kArtifactCorrupt, fmt::format("is not of {} scales", count),
+                   {.tensor = tensor.name, .file = tensor.file});
     }
-    SLIPWAY_RETURN_IF_ERROR(artifact_.Read(tensor, 0, std::as_writable_bytes(std::span(&bits, 1)).first(bytes)));
-    const auto half = static_cast<std::uint16_t>(bits);
-    return tensor.dtype == DType::kBF16  ? FromBFloat16(half)
-           : tensor.dtype == DType::kF16 ? FromHalf(half)
-                                         : FloatOf(bits);
+    std::vector<std::byte> stored(static_cast<std::size_t>(tensor.bytes));
+    SLIPWAY_RETURN_IF_ERROR(artifact_.Read(tensor, 0, stored));
+    for (std::size_t at = 0; at < stored.size(); at += bytes) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, stored.data() + at, bytes);
+      const auto half = static_cast<std::uint16_t>(bits);
+      scales.push_back(tensor.dtype == DType::kBF16  ? FromBFloat16(half)
+                       : tensor.dtype == DType::kF16 ? FromHalf(half)
+                                                     : FloatOf(bits));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status ReadReport() {
@@ -207,14 +213,20 @@ class Comparison {
   // What the codes of a weight's rows stand for, against the rows. From any thread.
   absl::Status CompareValues(std::size_t index, std::int64_t first_row, const Values& values) {
     const QuantizedWeight& weight = plan_.quantized[index];
-    const std::int64_t step = HasStrips(weight) ? BandsOf(weight).rows : values.rows;
     const auto row_bytes = static_cast<std::size_t>(values.columns * InfoOf(values.dtype).bytes);
+    std::int64_t step = 0;
     for (std::int64_t row = 0; row < values.rows; row += step) {
+      step = RowsFrom(weight, first_row + row, values.rows - row);
       const Values band{
           values.dtype,
           values.bytes.subspan(static_cast<std::size_t>(row) * row_bytes, static_cast<std::size_t>(step) * row_bytes),
           step, values.columns};
-      SLIPWAY_RETURN_IF_ERROR(CompareBand(index, first_row + row, band));
+      if (weight.kept_columns == 0) {
+        SLIPWAY_RETURN_IF_ERROR(CompareBand(index, first_row + row, band));
+        continue;
+      }
+      const std::vector<std::byte> kept = KeptColumns(weight, band.bytes, InfoOf(values.dtype).bytes);
+      SLIPWAY_RETURN_IF_ERROR(CompareBand(index, first_row + row, {values.dtype, kept, step, weight.kept_columns}));
     }
     return absl::OkStatus();
   }
@@ -235,11 +247,13 @@ class Comparison {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> scales, read(stored.scales, StoredRole::kScales));
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> zero_points,
                              read(stored.zero_points, StoredRole::kZeroPoints));
-    const std::vector<RowStatistics> rows = MeasureStoredBand(values, {.coding = weight.coding,
-                                                                       .codes = codes,
-                                                                       .scales = scales,
-                                                                       .zero_points = zero_points,
-                                                                       .tensor_scale = stored.tensor_scale});
+    const auto matrix = static_cast<std::size_t>(weight.stack > 1 ? first_row / (weight.rows / weight.stack) : 0);
+    const std::vector<RowStatistics> rows =
+        MeasureStoredBand(values, {.coding = weight.coding,
+                                   .codes = codes,
+                                   .scales = scales,
+                                   .zero_points = zero_points,
+                                   .tensor_scale = stored.tensor_scales.empty() ? 1.0F : stored.tensor_scales[matrix]});
     {
       const std::scoped_lock lock(mutex_);
       report_.weights[index].found.Add(rows, values.columns);

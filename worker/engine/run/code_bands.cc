@@ -1,10 +1,12 @@
 #include "worker/engine/run/code_bands.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/quantize/decoded_codes.h"
 #include "worker/engine/quantize/packing.h"
 #include "worker/engine/run/quantized_bands.h"
 #include "worker/engine/transform/element_transform.h"
@@ -22,8 +24,45 @@ void Put(std::span<std::byte> output, std::int64_t first, const Value& value) {
   }
 }
 
-float TensorScaleOf(const QuantizedWeight& weight, std::span<const float> tensor_scales) {
-  return weight.scale_group < 0 ? 1.0F : tensor_scales[static_cast<std::size_t>(weight.scale_group)];
+// Of the matrix-th of a stack.
+float TensorScaleOf(const QuantizedWeight& weight, std::span<const float> tensor_scales, std::int64_t matrix) {
+  return weight.scale_group < 0 ? 1.0F : tensor_scales[static_cast<std::size_t>(weight.scale_group + matrix)];
+}
+
+// Codes whole rows and keeps some of their columns: `job` wants no statistics, `statistics` are those of what is kept.
+absl::Status CodeKeptColumns(const QuantizedWeight& weight, QuantizeJob job, Quantizer& quantizer,
+                             std::span<RowStatistics> statistics) {
+  constexpr std::int64_t kChunkBytes = 256 << 10;
+  const std::int64_t columns = job.values.columns;
+  const std::int64_t rows_at_once = std::max<std::int64_t>(kChunkBytes / columns, 1);
+  const auto part = [](auto span, std::int64_t all_rows, std::int64_t row, std::int64_t rows) {
+    const std::size_t of_row = span.size() / static_cast<std::size_t>(all_rows);
+    return span.subspan(static_cast<std::size_t>(row) * of_row, static_cast<std::size_t>(rows) * of_row);
+  };
+  std::vector<std::byte> codes;
+  std::vector<std::byte> scales;
+  for (std::int64_t row = 0; row < job.values.rows; row += rows_at_once) {
+    QuantizeJob chunk = job;
+    chunk.values.rows = std::min(rows_at_once, job.values.rows - row);
+    chunk.values.bytes = part(job.values.bytes, job.values.rows, row, chunk.values.rows);
+    chunk.amaxes = part(job.amaxes, job.values.rows, row, chunk.values.rows);
+    codes.resize(static_cast<std::size_t>(CodeBytes(job.coding, chunk.values.rows, columns)));
+    scales.resize(static_cast<std::size_t>(ScaleCount(job.coding, chunk.values.rows, columns) *
+                                           InfoOf(job.coding.scale_dtype).bytes));
+    chunk.codes = codes;
+    chunk.scales = scales;
+    SLIPWAY_RETURN_IF_ERROR(quantizer.Quantize(chunk));
+    const std::vector<std::byte> kept = KeptColumns(weight, codes, 1);
+    const std::vector<std::byte> values = KeptColumns(weight, chunk.values.bytes, InfoOf(job.values.dtype).bytes);
+    std::ranges::copy(kept, part(job.codes, job.values.rows, row, chunk.values.rows).begin());
+    if (!job.scales.empty()) {
+      std::ranges::copy(scales, part(job.scales, job.values.rows, row, chunk.values.rows).begin());
+    }
+    std::ranges::copy(MeasureStoredBand({job.values.dtype, values, chunk.values.rows, weight.kept_columns},
+                                        {.coding = job.coding, .codes = kept, .scales = scales}),
+                      statistics.subspan(static_cast<std::size_t>(row)).begin());
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -63,34 +102,44 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
     }
     statistics.resize(static_cast<std::size_t>(rows));
   }
-  // Strips are coded one by one, other bands together.
-  const std::int64_t step = HasStrips(weight) ? bands.rows : rows;
-  std::vector<std::byte> zero_points(
-      zero_words.empty() ? 0 : static_cast<std::size_t>(ScaleCount(weight.coding, step, bands.columns)));
+  const std::int64_t matrix_rows = weight.rows / weight.stack;
+  std::int64_t step = 0;
+  std::vector<std::byte> zero_points;
   for (std::int64_t row = 0; row < rows; row += step) {
-    const auto slice = [&](std::span<std::byte> all) {
-      const auto whole = static_cast<std::int64_t>(all.size());
-      return step == rows ? all
-                          : all.subspan(static_cast<std::size_t>(whole / (rows / step) * (row / step)),
-                                        static_cast<std::size_t>(whole / (rows / step)));
+    step = RowsFrom(weight, first / bands.columns + row, rows - row);
+    const auto slice = [&](std::span<std::byte> all, StoredRole role) {
+      return step == rows || all.empty() ? all
+                                         : all.subspan(static_cast<std::size_t>(OutputBytesOf(weight, role, row)),
+                                                       static_cast<std::size_t>(OutputBytesOf(weight, role, step)));
     };
+    zero_points.resize(zero_words.empty() ? 0
+                                          : static_cast<std::size_t>(ScaleCount(weight.coding, step, bands.columns)));
     const std::size_t value_bytes = values.size() / static_cast<std::size_t>(rows);
-    SLIPWAY_RETURN_IF_ERROR(quantization.quantizer->Quantize(
-        {.coding = weight.coding,
-         .values = {dtype,
-                    values.subspan(static_cast<std::size_t>(row) * value_bytes,
-                                   static_cast<std::size_t>(step) * value_bytes),
-                    step, bands.columns},
-         .tensor_scale = TensorScaleOf(weight, quantization.tensor_scales),
-         .amaxes = amaxes,
-         .codes = codes ? slice(output) : std::span<std::byte>(),
-         .scales = slice(scales),
-         .zero_points = zero_points,
-         .statistics =
-             codes ? std::span(statistics).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(step))
-                   : std::span<RowStatistics>()}));
+    const std::size_t amax_count = HasStrips(weight) ? 0 : amaxes.size() / static_cast<std::size_t>(rows);
+    QuantizeJob job{.coding = weight.coding,
+                    .values = {dtype,
+                               values.subspan(static_cast<std::size_t>(row) * value_bytes,
+                                              static_cast<std::size_t>(step) * value_bytes),
+                               step, bands.columns},
+                    .tensor_scale = TensorScaleOf(weight, quantization.tensor_scales,
+                                                  weight.stack > 1 ? (first / bands.columns + row) / matrix_rows : 0),
+                    .amaxes = amax_count == 0 ? amaxes
+                                              : amaxes.subspan(static_cast<std::size_t>(row) * amax_count,
+                                                               static_cast<std::size_t>(step) * amax_count),
+                    .codes = codes ? slice(output, StoredRole::kCodes) : std::span<std::byte>(),
+                    .scales = slice(scales, StoredRole::kScales),
+                    .zero_points = zero_points};
+    const std::span<RowStatistics> of_rows =
+        codes ? std::span(statistics).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(step))
+              : std::span<RowStatistics>();
+    if (codes && weight.kept_columns > 0) {
+      SLIPWAY_RETURN_IF_ERROR(CodeKeptColumns(weight, job, *quantization.quantizer, of_rows));
+      continue;
+    }
+    job.statistics = of_rows;
+    SLIPWAY_RETURN_IF_ERROR(quantization.quantizer->Quantize(job));
     if (!zero_words.empty()) {
-      PackZeroPoints(weight.coding.packing, zero_points, step, slice(zero_words));
+      PackZeroPoints(weight.coding.packing, zero_points, step, slice(zero_words, StoredRole::kZeroPoints));
     }
   }
   return absl::OkStatus();
@@ -98,27 +147,39 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
 
 void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dtype,
                      std::span<const float> tensor_scales, std::int64_t first, std::span<std::byte> output) {
-  const auto put = [&](std::span<const float> values) {
-    TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(values), output);
+  const auto put_one = [&](float value) {
+    TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(std::span(&value, 1)),
+                      output);
   };
-  const auto put_one = [&](float value) { put({&value, 1}); };
   if (part.weight < 0) {
     return put_one(part.constant);
   }
   const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(part.weight)];
+  const auto bytes = static_cast<std::size_t>(InfoOf(dtype).bytes);
   const std::int64_t index = first / InfoOf(dtype).bytes;
   switch (part.role) {
     case StoredRole::kTensorScale:
     case StoredRole::kFloat8Scale:
-      return put_one(TensorScaleOf(weight, tensor_scales));
+      for (std::size_t at = 0; at < output.size(); at += bytes) {
+        const float scale = TensorScaleOf(weight, tensor_scales, index + static_cast<std::int64_t>(at / bytes));
+        TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(std::span(&scale, 1)),
+                          output.subspan(at, bytes));
+      }
+      return;
     case StoredRole::kInputScale:
       return put_one(*weight.input_amax / weight.layout->input_bound);
     case StoredRole::kInputScaleReciprocal:
       return put_one(weight.layout->input_bound / *weight.input_amax);
-    case StoredRole::kPreQuantScale:
-      return put(
-          std::span(*weight.pre_quant_scale)
-              .subspan(static_cast<std::size_t>(index), output.size() / static_cast<std::size_t>(InfoOf(dtype).bytes)));
+    case StoredRole::kPreQuantScale:  // of a stack each has the same
+      for (std::size_t at = 0; at < output.size();) {
+        const std::size_t column = (static_cast<std::size_t>(index) + at / bytes) % weight.pre_quant_scale->size();
+        const std::size_t count = std::min(weight.pre_quant_scale->size() - column, (output.size() - at) / bytes);
+        TransformElements({.add_one = false, .from = DType::kF32, .to = dtype},
+                          std::as_bytes(std::span(*weight.pre_quant_scale).subspan(column, count)),
+                          output.subspan(at, count * bytes));
+        at += count * bytes;
+      }
+      return;
     case StoredRole::kShape:
       return Put(output, index, [&](std::int64_t i) { return i == 0 ? weight.rows : weight.columns; });
     case StoredRole::kConstantZeroPoints:

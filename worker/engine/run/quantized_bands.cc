@@ -24,6 +24,31 @@ Bands BandsOf(const QuantizedWeight& weight) {
           .total_rows = weight.rows};
 }
 
+std::int64_t KeptColumnsOf(const QuantizedWeight& weight) {
+  return weight.kept_columns > 0 ? weight.kept_columns : BandsOf(weight).columns;
+}
+
+std::vector<std::byte> KeptColumns(const QuantizedWeight& weight, std::span<const std::byte> rows,
+                                   std::int64_t element_bytes) {
+  const auto row = static_cast<std::size_t>(weight.columns * element_bytes);
+  const auto first = static_cast<std::size_t>(weight.first_kept_column * element_bytes);
+  const auto count = static_cast<std::size_t>(weight.kept_columns * element_bytes);
+  std::vector<std::byte> kept;
+  kept.reserve(rows.size() / row * count);
+  for (std::size_t at = 0; at < rows.size(); at += row) {
+    const std::span<const std::byte> part = rows.subspan(at + first, count);
+    kept.insert(kept.end(), part.begin(), part.end());
+  }
+  return kept;
+}
+
+std::int64_t RowsFrom(const QuantizedWeight& weight, std::int64_t row, std::int64_t rows) {
+  const std::int64_t matrix = weight.rows / std::max<std::int64_t>(weight.stack, 1);
+  return HasStrips(weight)                ? BandsOf(weight).rows
+         : weight.stack > 1 && matrix > 0 ? std::min(rows, matrix - row % matrix)
+                                          : rows;
+}
+
 bool NeedsValues(StoredRole role) {
   return role == StoredRole::kCodes || role == StoredRole::kScales || role == StoredRole::kZeroPoints;
 }
@@ -31,7 +56,7 @@ bool NeedsValues(StoredRole role) {
 std::int64_t OutputBytesOf(const QuantizedWeight& weight, StoredRole role, std::int64_t rows) {
   const std::int64_t columns = BandsOf(weight).columns;
   if (role == StoredRole::kCodes) {
-    return CodeBytes(weight.coding, rows, columns);
+    return CodeBytes(weight.coding, rows, KeptColumnsOf(weight));
   }
   const std::int64_t scales = ScaleCount(weight.coding, rows, columns);
   return role == StoredRole::kZeroPoints ? scales / 2 : scales * InfoOf(weight.coding.scale_dtype).bytes;
@@ -41,11 +66,16 @@ std::int64_t BandMemory(const ExportPlan& plan) {
   constexpr std::int64_t kSmall = std::int64_t{2} << 20;   // fits beside anything
   constexpr std::int64_t kMargin = std::int64_t{1} << 20;  // pages at the ends of windows, what lies between runs
   std::int64_t most = 0;
+  const auto add = [&most](std::int64_t elements, const ElementTransform& transform) {
+    most = std::max(most, elements * (InfoOf(transform.from).bytes + 2 * InfoOf(transform.to).bytes));
+  };
   for (const QuantizedWeight& weight : plan.quantized) {
-    const std::int64_t elements = BandsOf(weight).elements();
-    const std::int64_t read = elements * InfoOf(weight.values.transform.from).bytes;
-    const std::int64_t coded = elements * InfoOf(weight.values.transform.to).bytes;
-    most = std::max(most, read + 2 * coded);
+    add(BandsOf(weight).elements(), weight.values.transform);
+  }
+  for (const ScaleGroup& group : plan.scale_groups) {
+    for (const OutputTensor& matrix : group.measured) {
+      add(2 * matrix.shape.back(), matrix.transform);
+    }
   }
   return most > kSmall ? most + kMargin : 0;
 }

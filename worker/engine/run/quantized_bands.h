@@ -1,7 +1,10 @@
 // How the outputs of a quantized weight are cut: into bands of its values, each of which is coded on its own.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "worker/engine/plan/export_plan.h"
 
@@ -20,6 +23,16 @@ struct Bands {
 
 // Whether bands are strips of columns, which are coded one by one and not several as one.
 [[nodiscard]] bool HasStrips(const QuantizedWeight& weight);
+
+// How many columns of its codes are written.
+[[nodiscard]] std::int64_t KeptColumnsOf(const QuantizedWeight& weight);
+
+// Of whole rows of the weight, elements of `element_bytes` each, what is kept: one row after the other.
+[[nodiscard]] std::vector<std::byte> KeptColumns(const QuantizedWeight& weight, std::span<const std::byte> rows,
+                                                 std::int64_t element_bytes);
+
+// Rows from `row` on that are coded at once, at most `rows`: a strip, or what is left of a matrix of a stack.
+[[nodiscard]] std::int64_t RowsFrom(const QuantizedWeight& weight, std::int64_t row, std::int64_t rows);
 
 // Whether an output of the role is made of the weight's values.
 [[nodiscard]] bool NeedsValues(StoredRole role);

@@ -92,7 +92,7 @@ void StatisticsLane::Take(const LoadedSegment& segment) {
       total.emplace();
     }
     const QuantizedWeight& weight = plan_.quantized[static_cast<std::size_t>(tensor.quantized->weight)];
-    total->Add(segment.statistics()[i], BandsOf(weight).columns);
+    total->Add(segment.statistics()[i], KeptColumnsOf(weight));
   }
 }
 

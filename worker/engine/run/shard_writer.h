@@ -15,6 +15,7 @@
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/quantize/weight_statistics.h"
 #include "worker/engine/run/buffer_pool.h"
+#include "worker/engine/run/known_scales.h"
 #include "worker/engine/run/memory_budget.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/transform/rounding.h"
@@ -48,6 +49,7 @@ struct RunResources {
   MemoryBudget* memory = nullptr;   // shared by everything that runs in the process; at least MinimumMemoryBudget
   BufferPool* buffers = nullptr;    // of `memory`, shared likewise; null: each shard has its own
   Quantizer* quantizer = nullptr;   // of what the plan quantizes; null: the best of this processor
+  KnownScales* scales = nullptr;    // likewise shared; null: each shard finds its own
   int threads = 1;                  // at least 1
   std::function<int()> share = {};  // how many of these may work now, others are at work beside; null: all
   std::int64_t segment_bytes = kSegmentBytes;  // less only in tests; never changes what is written

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <set>
+#include <span>
+#include <string>
 #include <utility>
 
 #include "common/error.h"
@@ -35,12 +38,22 @@ class Finder {
 
   absl::StatusOr<std::vector<float>> Find() {
     std::vector<float> scales(plan_.scale_groups.size(), 1.0F);
-    const std::set<std::int32_t> groups = GroupsOfShard();
+    std::set<std::int32_t> groups = GroupsOfShard();
+    std::erase_if(groups, [&](std::int32_t group) {
+      const auto known = resources_.scales == nullptr ? std::nullopt : resources_.scales->Find(plan_.hash, group);
+      scales[static_cast<std::size_t>(group)] = known.value_or(1.0F);
+      return known.has_value();
+    });
     SLIPWAY_RETURN_IF_ERROR(FindAmaxes(groups));
     for (const std::int32_t group : groups) {
       scales[static_cast<std::size_t>(group)] = RuleScale(group);
     }
     SLIPWAY_RETURN_IF_ERROR(Search(groups, scales));
+    for (const std::int32_t group : groups) {
+      if (resources_.scales != nullptr) {
+        resources_.scales->Keep(plan_.hash, group, scales[static_cast<std::size_t>(group)]);
+      }
+    }
     return scales;
   }
 
@@ -60,14 +73,36 @@ class Finder {
     for (std::int32_t i = shard_.first_tensor; i < shard_.first_tensor + shard_.tensor_count; ++i) {
       const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(i)];
       if (tensor.quantized && tensor.quantized->weight >= 0 && WeightAt(tensor.quantized->weight).scale_group >= 0) {
-        groups.insert(WeightAt(tensor.quantized->weight).scale_group);
+        const QuantizedWeight& weight = WeightAt(tensor.quantized->weight);
+        for (std::int64_t matrix = 0; matrix < weight.stack; ++matrix) {
+          groups.insert(weight.scale_group + static_cast<std::int32_t>(matrix));
+        }
       }
     }
     return groups;
   }
 
+  // Appends the matrices that a group's scale is of, as weights of that group.
+  void AppendMatrices(std::int32_t group, std::vector<QuantizedWeight>& matrices) const {
+    const ScaleGroup& members = GroupAt(group);
+    if (members.measured.empty()) {
+      std::ranges::transform(members.weights, std::back_inserter(matrices),
+                             [this](std::int32_t weight) { return WeightAt(weight); });
+    }
+    for (const OutputTensor& values : members.measured) {
+      QuantizedWeight& matrix = matrices.emplace_back();
+      matrix.values = values;
+      matrix.rows = values.shape.front();
+      matrix.columns = values.shape.back();
+      matrix.format = FirstOf(group).format;
+      matrix.layout = FirstOf(group).layout;
+      matrix.coding = FirstOf(group).coding;
+      matrix.scale_group = group;
+    }
+  }
+
   // Hands all values of the weights to `probe`, some rows at a time.
-  absl::Status Read(const std::vector<std::int32_t>& weights, const Probe& probe) {
+  absl::Status Read(std::vector<QuantizedWeight> weights, const Probe& probe) {
     if (weights.empty()) {
       return absl::OkStatus();
     }
@@ -75,11 +110,11 @@ class Finder {
     codes.options = plan_.options;
     codes.checkpoint = plan_.checkpoint;
     Shard& shard = codes.shards.emplace_back();
-    for (const std::int32_t weight : weights) {
+    for (QuantizedWeight& weight : weights) {
       OutputTensor& tensor = codes.tensors.emplace_back();
-      tensor.name = WeightAt(weight).values.name;
+      tensor.name = weight.values.name;
       tensor.quantized = QuantizedPart{.weight = static_cast<std::int32_t>(codes.quantized.size())};
-      codes.quantized.push_back(WeightAt(weight));
+      codes.quantized.push_back(std::move(weight));
       tensor.bytes =
           OutputBytesOf(codes.quantized.back(), StoredRole::kCodes, BandsOf(codes.quantized.back()).total_rows);
       tensor.file_offset = shard.bytes;
@@ -106,16 +141,16 @@ class Finder {
   }
 
   absl::Status FindAmaxes(const std::set<std::int32_t>& groups) {
-    std::vector<std::int32_t> weights;
+    std::vector<QuantizedWeight> weights;
     for (const std::int32_t group : groups) {
       if (const ScaleGroup& members = GroupAt(group); !members.amax) {
-        weights.insert(weights.end(), members.weights.begin(), members.weights.end());
+        AppendMatrices(group, weights);
       } else {
         amaxes_[group] = *members.amax;
       }
     }
     std::mutex mutex;
-    return Read(weights, [&](const QuantizedWeight& weight, std::int64_t, const Values& values) {
+    return Read(std::move(weights), [&](const QuantizedWeight& weight, std::int64_t, const Values& values) {
       SLIPWAY_ASSIGN_OR_RETURN(const Measured measured, quantizer_.Measure(values));
       if (measured.first_bad >= 0) {
         return Error(Reason::kCheckpointCorrupt, "has a value that is not a finite number: it cannot be quantized",
@@ -145,43 +180,44 @@ class Finder {
       std::vector<double> errors;  // [row][scale]
     };
     std::map<std::string, Sums> sums;  // by the weight's name
-    std::vector<std::int32_t> weights;
+    std::vector<QuantizedWeight> weights;
+    std::map<std::int32_t, std::vector<std::string>> names;  // by group
     for (const std::int32_t group : groups) {
       const Coding& coding = FirstOf(group).coding;
       if (coding.sharing != Sharing::kTensor || coding.search == ScaleSearch::kAmax) {
         continue;
       }
-      for (const std::int32_t weight : GroupAt(group).weights) {
-        Sums& entry = sums[WeightAt(weight).values.name];
+      const std::size_t first = weights.size();
+      AppendMatrices(group, weights);
+      for (const QuantizedWeight& weight : std::span(weights).subspan(first)) {
+        Sums& entry = sums[weight.values.name];
         for (const float factor : AmaxFactors(coding.element)) {
           entry.scales.push_back(TensorScale(coding, amaxes_[group] * factor));
         }
-        entry.errors.resize(static_cast<std::size_t>(WeightAt(weight).rows) * entry.scales.size());
-        weights.push_back(weight);
+        entry.errors.resize(static_cast<std::size_t>(weight.rows) * entry.scales.size());
+        names[group].push_back(weight.values.name);
       }
     }
-    SLIPWAY_RETURN_IF_ERROR(Read(weights, [&](const QuantizedWeight& weight, std::int64_t row, const Values& values) {
-      Sums& entry = sums.find(weight.values.name)->second;
-      const std::size_t width = entry.scales.size();
-      return quantizer_.SquaredErrors(
-          weight.coding, values, entry.scales,
-          std::span(entry.errors)
-              .subspan(static_cast<std::size_t>(row) * width, static_cast<std::size_t>(values.rows) * width));
-    }));
-    for (const std::int32_t group : groups) {
+    SLIPWAY_RETURN_IF_ERROR(
+        Read(std::move(weights), [&](const QuantizedWeight& weight, std::int64_t row, const Values& values) {
+          Sums& entry = sums.find(weight.values.name)->second;
+          const std::size_t width = entry.scales.size();
+          return quantizer_.SquaredErrors(
+              weight.coding, values, entry.scales,
+              std::span(entry.errors)
+                  .subspan(static_cast<std::size_t>(row) * width, static_cast<std::size_t>(values.rows) * width));
+        }));
+    for (const auto& [group, matrices] : names) {
       std::vector<double> totals;
-      for (const std::int32_t weight : GroupAt(group).weights) {
-        const auto entry = sums.find(WeightAt(weight).values.name);
-        if (entry == sums.end()) {
-          continue;
-        }
-        const std::size_t width = entry->second.scales.size();
+      for (const std::string& name : matrices) {
+        const Sums& entry = sums.at(name);
+        const std::size_t width = entry.scales.size();
         totals.resize(width);
-        for (std::size_t i = 0; i < entry->second.errors.size(); ++i) {  // row by row, whoever computed them
-          totals[i % width] += entry->second.errors[i];
+        for (std::size_t i = 0; i < entry.errors.size(); ++i) {  // row by row, whoever computed them
+          totals[i % width] += entry.errors[i];
         }
         const auto best = std::ranges::min_element(totals) - totals.begin();
-        scales[static_cast<std::size_t>(group)] = entry->second.scales[static_cast<std::size_t>(best)];
+        scales[static_cast<std::size_t>(group)] = entry.scales[static_cast<std::size_t>(best)];
       }
     }
     return absl::OkStatus();

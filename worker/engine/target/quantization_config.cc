@@ -59,6 +59,8 @@ QuantizationFiles MakeQuantizationConfig(ConfigForm form, const std::vector<Quan
       return {.config = MakeCompressedTensorsConfig(modules, kv_cache), .sidecar = {}};
     case ConfigForm::kNative:
       return {.config = MakeNativeConfig(modules), .sidecar = {}};
+    case ConfigForm::kTensorRtLlm:
+      break;  // the target describes itself
   }
   return {};
 }

@@ -5,14 +5,15 @@
 
 #include "worker/engine/target/sharded_state/sharded_state.h"
 #include "worker/engine/target/tensorrt_llm/layout.h"
+#include "worker/engine/target/tensorrt_llm/quantization.h"
 
 namespace slipway::engine {
 namespace {
 
 constexpr std::array kRankTargets = std::to_array<RankTarget>({
-    {"tensorrt-llm", TensorRtLlmLayout},
-    {"vllm-sharded", VllmShardedLayout},
-    {"sglang-sharded", SglangShardedLayout},
+    {"tensorrt-llm", TensorRtLlmLayout, &kTensorRtLlmQuantization},
+    {"vllm-sharded", VllmShardedLayout, nullptr},
+    {"sglang-sharded", SglangShardedLayout, nullptr},
 });
 
 }  // namespace
@@ -20,6 +21,11 @@ constexpr std::array kRankTargets = std::to_array<RankTarget>({
 const RankTarget* FindRankTarget(std::string_view name) {
   const auto* const found = std::ranges::find(kRankTargets, name, &RankTarget::name);
   return found == kRankTargets.end() ? nullptr : found;
+}
+
+const RankFormat* FindRankFormat(const RankQuantization& quantization, const Format& format) {
+  const auto found = std::ranges::find(quantization.formats, &format, &RankFormat::format);
+  return found == quantization.formats.end() ? nullptr : &*found;
 }
 
 }  // namespace slipway::engine

@@ -76,19 +76,19 @@ class Maker {
       tensor.place = PlaceOf(weight.module);
       tensor.format = weight.format;
       tensor.rows = weight.rows;
-      tensor.columns = weight.columns;
+      tensor.columns = weight.kept_columns > 0 ? weight.kept_columns : weight.columns;
       tensor.sum.tensors = 1;
-      tensor.sum.bytes_before = weight.rows * weight.columns * InfoOf(weight.values.dtype).bytes;
+      tensor.sum.bytes_before = tensor.rows * tensor.columns * InfoOf(weight.values.dtype).bytes;
     }
     for (const OutputTensor& output : plan_.tensors) {
       if (output.quantized && output.quantized->weight >= 0) {
         QualityTensor& tensor = report_.tensors[static_cast<std::size_t>(output.quantized->weight)];
         tensor.sum.bytes_after += output.bytes;
         if (output.quantized->role == StoredRole::kCodes) {
-          tensor.name = output.name;
+          tensor.name = ReportedName(plan_, output);
         }
       } else {
-        report_.unquantized.push_back({output.name, output.dtype, output.shape, output.bytes});
+        report_.unquantized.push_back({ReportedName(plan_, output), output.dtype, output.shape, output.bytes});
         report_.unquantized_bytes += output.bytes;
       }
     }
@@ -196,6 +196,11 @@ ModulePlace PlaceOf(std::string_view module) {
   std::ranges::replace_if(kind, IsNumber, std::string_view("*"));
   place.kind = fmt::format("{}", fmt::join(kind, "."));
   return place;
+}
+
+std::string ReportedName(const ExportPlan& plan, const OutputTensor& tensor) {
+  const Shard& shard = plan.shards[static_cast<std::size_t>(tensor.shard)];
+  return shard.is_rank ? fmt::format("{}.{}", shard.file.substr(0, shard.file.rfind('.')), tensor.name) : tensor.name;
 }
 
 std::string LayerName(const ModulePlace& place) {

@@ -27,6 +27,9 @@ struct ModulePlace {
 ModulePlace PlaceOf(std::string_view module);
 std::string LayerName(const ModulePlace& place);  // "model.layers.3"; empty outside of layers
 
+// What a report calls a tensor: its name, which of a rank begins with the file's, "rank1.transformer.ln_f.weight".
+std::string ReportedName(const ExportPlan& plan, const OutputTensor& tensor);
+
 // Weights taken together.
 struct QualitySum {
   std::int64_t tensors = 0;

@@ -1,0 +1,330 @@
+#include "worker/engine/plan/quantize_ranks.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/checked_math.h"
+#include "common/error.h"
+#include "worker/engine/plan/rank_weights.h"
+
+namespace slipway::engine {
+namespace {
+
+constexpr float kKvCacheBound = 448;
+constexpr std::string_view kWeight = ".weight";
+
+absl::Status Refused(std::string_view module, std::string message) {
+  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(module)});
+}
+
+std::string ParentOf(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  return std::string(name.substr(0, dot == std::string_view::npos ? 0 : dot));
+}
+
+class Stage {
+ public:
+  Stage(const Recipe& recipe, const Ranges* ranges, const RankTarget& target, const WholeWeights& whole,
+        ExportPlan& plan)
+      : recipe_(recipe),
+        ranges_(ranges),
+        target_(target),
+        whole_(whole),
+        plan_(plan),
+        weights_(ranges, target.name, whole.weights, plan) {}
+
+  absl::Status Run(const RankLayout& layout, std::vector<NamedFile>& files) {
+    std::vector<OutputTensor> cut = std::move(plan_.tensors);
+    plan_.tensors.clear();
+    auto next = cut.begin();
+    for (std::size_t number = 0; number < layout.files.size(); ++number) {
+      const RankFile& file = layout.files[number];
+      rank_ = ParentOf(file.file);
+      const std::size_t first = plan_.tensors.size();
+      for (const RankTensor& wanted : file.tensors) {
+        SLIPWAY_RETURN_IF_ERROR(Take(wanted, std::move(*next++)));
+      }
+      files[number].tensor_count = static_cast<std::int32_t>(plan_.tensors.size() - first);
+    }
+    if (recipe_.kv_cache != KvCache::kNone && !has_kv_cache_) {
+      return Refused("", fmt::format("--kv-cache: --target {} knows no attention in this model", target_.name));
+    }
+    weights_.Warn();
+    return absl::OkStatus();
+  }
+
+  [[nodiscard]] const std::vector<RankModule>& modules() const { return modules_; }
+
+ private:
+  // A part of a tensor that is of a module with a matrix.
+  struct Piece {
+    const MatrixPart* part = nullptr;
+    const PlannedModule* module = nullptr;
+    const QuantizedWeight* weight = nullptr;  // null: values are written
+  };
+
+  absl::Status Take(const RankTensor& wanted, OutputTensor cut) {
+    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, PiecesOf(wanted));
+    if (pieces.empty()) {
+      plan_.tensors.push_back(std::move(cut));
+      return absl::OkStatus();
+    }
+    SLIPWAY_RETURN_IF_ERROR(AddModule(wanted, pieces));
+    if (pieces.front().weight == nullptr) {
+      SLIPWAY_RETURN_IF_ERROR(CheckValues(pieces));
+      plan_.tensors.push_back(std::move(cut));
+    } else {
+      SLIPWAY_RETURN_IF_ERROR(Quantize(wanted, pieces, std::move(cut)));
+    }
+    return AddKvCacheScale(wanted, *pieces.front().module);
+  }
+
+  absl::StatusOr<std::vector<Piece>> PiecesOf(const RankTensor& wanted) const {
+    std::vector<Piece> pieces;
+    for (const MatrixPart& part : wanted.parts) {
+      const auto found = whole_.modules.find(part.tensor);
+      if (found == whole_.modules.end() || wanted.shape.size() < 2 || !wanted.name.ends_with(kWeight)) {
+        continue;
+      }
+      const PlannedModule& module = found->second;
+      pieces.push_back(
+          {.part = &part,
+           .module = &module,
+           .weight = module.weight < 0 ? nullptr : &whole_.weights[static_cast<std::size_t>(module.weight)]});
+      const PlannedModule& first = *pieces.front().module;
+      if (module.format != first.format || module.group != first.group) {
+        return Refused(module.module, fmt::format("is joined with {} in {}, so both are quantized alike or not at all: "
+                                                  "change the recipe's rules",
+                                                  first.module, wanted.name));
+      }
+    }
+    return pieces;
+  }
+
+  absl::Status AddModule(const RankTensor& wanted, const std::vector<Piece>& pieces) {
+    const PlannedModule& source = *pieces.front().module;
+    const bool stacked = wanted.shape.size() > 2;
+    RankModule module{
+        .name = wanted.name.substr(0, wanted.name.size() - kWeight.size()),
+        .source = source.module,
+        .rows = wanted.shape[wanted.shape.size() - 2],
+        .columns = wanted.shape.back(),
+        .experts = stacked ? wanted.shape.front() : 0,
+        .cut_columns = pieces.front().part->columns != ColumnsOf(source, *pieces.front().part),
+        .format = source.format == nullptr ? nullptr : FindRankFormat(*target_.quantization, *source.format),
+        .group = 0};
+    if (module.format != nullptr) {
+      const Coding& coding = module.format->layout.coding;
+      module.group = coding.sharing != Sharing::kGroup || module.format->layout.tensors.empty() ? 0
+                     : source.group != 0                                                        ? source.group
+                                                                                                : coding.group;
+    }
+    if (stacked && module.format != nullptr && !module.format->takes_experts) {
+      return Refused(source.module, fmt::format("--target {} does not take experts in {}: leave them out with a rule "
+                                                "of --recipe, or choose another format, or --target huggingface",
+                                                target_.name, source.format->name));
+    }
+    const auto& kept = target_.quantization->never_quantized;
+    if (module.format != nullptr &&
+        std::ranges::any_of(kept, [&](std::string_view name) { return module.name.ends_with(name); })) {
+      return Refused(source.module, fmt::format("--target {} does not quantize {}: leave it out with a rule of "
+                                                "--recipe, or choose --target huggingface",
+                                                target_.name, module.name));
+    }
+    const auto [at, fresh] = by_name_.emplace(module.name, modules_.size());
+    if (fresh) {
+      modules_.push_back(std::move(module));
+      return absl::OkStatus();
+    }
+    const RankModule& other = modules_[at->second];
+    return other.format == module.format && other.group == module.group
+               ? absl::OkStatus()
+               : Refused(source.module, fmt::format("is {} on its stage, as {} is on another, so both are quantized "
+                                                    "alike or not at all: change the recipe's rules, or "
+                                                    "--pipeline-parallel",
+                                                    module.name, other.source));
+  }
+
+  // Of the whole module.
+  [[nodiscard]] std::int64_t ColumnsOf(const PlannedModule& module, const MatrixPart& part) const {
+    return module.weight < 0 ? part.first_column + part.columns
+                             : whole_.weights[static_cast<std::size_t>(module.weight)].columns;
+  }
+
+  // Values that were divided by scales of the input are nothing on their own.
+  absl::Status CheckValues(const std::vector<Piece>& pieces) const {
+    for (const Piece& piece : pieces) {
+      const auto given =
+          ranges_ == nullptr ? decltype(ranges_->modules.end())() : ranges_->modules.find(piece.module->module);
+      if (ranges_ != nullptr && given != ranges_->modules.end() && given->second.pre_quant_scale != nullptr) {
+        return Refused(piece.module->module,
+                       "was divided by scales of its input (AWQ, SmoothQuant), which have no place beside values: "
+                       "choose a format with pre_quant_scale, such as int4-awq");
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Quantize(const RankTensor& wanted, const std::vector<Piece>& pieces, OutputTensor cut) {
+    std::vector<RankPiece> of_weights;
+    for (const Piece& piece : pieces) {
+      of_weights.push_back({.part = piece.part, .weight = piece.weight});
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(QuantizedWeight weight, weights_.Make(wanted, of_weights, std::move(cut)));
+    const std::string name = wanted.name.substr(0, wanted.name.size() - kWeight.size());
+    weight.module = fmt::format("{}.{}", rank_, name);
+    const auto index = static_cast<std::int32_t>(plan_.quantized.size());
+    for (const LayoutTensor& stored : weight.layout->tensors) {
+      SLIPWAY_RETURN_IF_ERROR(Emit(weight, index, name, stored, wanted.shape.size() > 2, wanted.shape.back()));
+    }
+    plan_.quantized.push_back(std::move(weight));
+    return absl::OkStatus();
+  }
+
+  absl::Status Emit(const QuantizedWeight& weight, std::int32_t index, const std::string& name,
+                    const LayoutTensor& stored, bool stacked, std::int64_t columns) {
+    OutputTensor output;
+    output.name = fmt::format("{}.{}", name, stored.suffix);
+    output.dtype = stored.model_dtype                   ? weight.values.dtype
+                   : stored.role == StoredRole::kScales ? weight.coding.scale_dtype
+                                                        : stored.dtype;
+    output.shape = stored.shape(weight.rows / weight.stack, columns, weight.coding);
+    if (stacked && stored.role != StoredRole::kInputScale) {
+      output.shape.insert(output.shape.begin(), weight.stack);
+    }
+    output.transform = {.add_one = false, .from = output.dtype, .to = output.dtype};
+    output.quantized = QuantizedPart{.weight = index, .role = stored.role, .word = stored.word};
+    const auto elements = CheckedVolume(output.shape);
+    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
+    if (!bytes) {
+      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = output.name});
+    }
+    output.bytes = *bytes;
+    plan_.tensors.push_back(std::move(output));
+    return absl::OkStatus();
+  }
+
+  // Of keys and values alike, the larger one's; the same on each rank.
+  absl::Status AddKvCacheScale(const RankTensor& wanted, const PlannedModule& module) {
+    const RankQuantization& quantization = *target_.quantization;
+    if (recipe_.kv_cache == KvCache::kNone || !wanted.name.ends_with(quantization.attention_weight)) {
+      return absl::OkStatus();
+    }
+    const std::string attention = ParentOf(module.module);
+    const auto found = ranges_ == nullptr ? decltype(ranges_->attention.end())() : ranges_->attention.find(attention);
+    if (ranges_ == nullptr || found == ranges_->attention.end() || !found->second.key_amax ||
+        !found->second.value_amax) {
+      return Refused(attention, fmt::format("--kv-cache stores a scale of its keys and values, and {} has no ranges of "
+                                            "them: supply {}.k_amax and .v_amax with --ranges",
+                                            ranges_ == nullptr ? "nothing" : ranges_->origin, attention));
+    }
+    const float amax = std::max(*found->second.key_amax, *found->second.value_amax);
+    OutputTensor output;
+    output.name = fmt::format("{}.{}", ParentOf(ParentOf(wanted.name)), quantization.kv_cache_scale);
+    output.dtype = DType::kF32;
+    output.shape = {1};
+    output.transform = {.add_one = false, .from = DType::kF32, .to = DType::kF32};
+    output.quantized = QuantizedPart{.weight = -1,
+                                     .role = StoredRole::kTensorScale,
+                                     .constant = std::max(amax / kKvCacheBound, quantization.least_kv_cache_scale)};
+    output.bytes = sizeof(float);
+    plan_.tensors.push_back(std::move(output));
+    has_kv_cache_ = true;
+    return absl::OkStatus();
+  }
+
+  const Recipe& recipe_;
+  const Ranges* const ranges_;  // or null
+  const RankTarget& target_;
+  const WholeWeights& whole_;
+  ExportPlan& plan_;
+  std::string rank_;  // "rank0": whose tensors are taken
+  RankWeights weights_;
+  std::vector<RankModule> modules_;
+  std::map<std::string, std::size_t> by_name_;  // of modules_
+  bool has_kv_cache_ = false;
+};
+
+// The layout that a rule's modules get from the target.
+absl::StatusOr<const Layout*> LayoutOf(const Recipe& recipe, const RecipeRule& rule, const RankTarget& target) {
+  const RankFormat* const format = FindRankFormat(*target.quantization, *rule.format);
+  if (format == nullptr) {
+    std::vector<std::string_view> known;
+    for (const RankFormat& other : target.quantization->formats) {
+      known.push_back(other.format->name);
+    }
+    return Refused("", fmt::format("--target {} does not take {}; it takes {}, and --target huggingface takes {}",
+                                   target.name, rule.format->name, fmt::join(known, ", "), rule.format->name));
+  }
+  if (rule.symmetric == false) {
+    return Refused("", fmt::format("--target {} has no zero points: leave out symmetric: false, or choose --target "
+                                   "huggingface",
+                                   target.name));
+  }
+  if (recipe.activations && *recipe.activations != format->layout.activations) {
+    return Refused("", fmt::format("--target {} takes {} with activations {}, not {}", target.name, rule.format->name,
+                                   NameOf(format->layout.activations), NameOf(*recipe.activations)));
+  }
+  const std::int32_t group = rule.group.value_or(0);
+  const bool chosen =
+      group == 0 || std::ranges::find(format->groups, group) != format->groups.end() ||
+      (format->groups.empty() && group == format->layout.coding.group && !format->layout.tensors.empty());
+  if (!chosen) {
+    return Refused("", format->groups.empty()
+                           ? fmt::format("--target {} takes {} without a choice of groups, not in groups of {}",
+                                         target.name, rule.format->name, group)
+                           : fmt::format("--target {} takes {} in groups of {}, not of {}", target.name,
+                                         rule.format->name, fmt::join(format->groups, " or "), group));
+  }
+  return &format->layout;
+}
+
+}  // namespace
+
+absl::StatusOr<WholeWeights> QuantizeWholeWeights(const Recipe& recipe, const Ranges* ranges, std::int64_t layers,
+                                                  const RankTarget& target, ExportPlan& plan) {
+  if (target.quantization == nullptr) {
+    return Refused("", fmt::format("--target {} takes no quantization: leave it out, or choose --target huggingface",
+                                   target.name));
+  }
+  if (recipe.form) {
+    return Refused("",
+                   fmt::format("--config-form is of --target huggingface: --target {} has its own form", target.name));
+  }
+  ExportPlan whole = plan;
+  WholeWeights result;
+  SLIPWAY_ASSIGN_OR_RETURN(
+      result.modules,
+      QuantizeModules(
+          recipe, ranges, layers, [&](const RecipeRule& rule) { return LayoutOf(recipe, rule, target); }, whole));
+  result.weights = std::move(whole.quantized);
+  plan.warnings = std::move(whole.warnings);
+  return result;
+}
+
+absl::Status QuantizeRanks(const Recipe& recipe, const Ranges* ranges, const RankTarget& target,
+                           const RankRequest& request, const RankLayout& layout, const WholeWeights& whole,
+                           std::vector<NamedFile>& files, ExportPlan& plan) {
+  Stage stage(recipe, ranges, target, whole, plan);
+  SLIPWAY_RETURN_IF_ERROR(stage.Run(layout, files));
+  const auto config = std::ranges::find(plan.texts, "config.json", &TextFile::path);
+  SLIPWAY_ASSIGN_OR_RETURN(
+      RankQuantizationText text,
+      target.quantization->describe(stage.modules(), recipe.kv_cache, request,
+                                    config == plan.texts.end() ? std::string_view() : config->content));
+  for (TextFile& file : text.texts) {
+    std::erase_if(plan.texts, [&](const TextFile& old) { return old.path == file.path; });
+    plan.texts.push_back(std::move(file));
+  }
+  plan.warnings.insert(plan.warnings.end(), text.warnings.begin(), text.warnings.end());
+  return absl::OkStatus();
+}
+
+}  // namespace slipway::engine
