@@ -146,7 +146,10 @@ TEST(QuantizeRanks, ScalesOfRowsAreThoseOfWholeRowsWhereRanksShareColumns) {
 }
 
 TEST(QuantizeRanks, FactorsOfInputsAreOnesWhereNothingGivesThem) {
-  const auto plan = PlanOf("rules:\n  - modules: [\"*\"]\n    format: int4-awq\n    group: 64\n", 1);
+  const auto plan = PlanOf(
+      "rules:\n  - modules: [\"*\"]\n    format: int4-awq\n    group: 64\n"
+      "  - modules: [\"*down_proj\"]\n    format: none\n",
+      1);
   const OutputTensor& factors = *TensorsOf(*plan, 0).at("transformer.layers.0.attention.qkv.prequant_scaling_factor");
   EXPECT_EQ(factors.dtype, DType::kBF16);
   EXPECT_EQ(factors.shape, (Shape{64}));

@@ -101,7 +101,7 @@ class Describer {
  private:
   // Whether a version from `first` to `last` is named; what is wrong with such is a warning where none is.
   [[nodiscard]] bool IsNamed(Version first, Version last = {99, 0}) const {
-    return dialect_.named && dialect_.version >= first && dialect_.version <= last;
+    return dialect_.named && !(dialect_.version < first) && !(last < dialect_.version);
   }
 
   absl::Status Check(const RankModule& module) {
