@@ -20,8 +20,8 @@ namespace {
 constexpr float kKvCacheBound = 448;
 constexpr std::string_view kWeight = ".weight";
 
-absl::Status Refused(std::string_view module, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(module)});
+absl::Status Refused(std::string_view module, const std::string& message) {
+  return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(module)});
 }
 
 std::string ParentOf(std::string_view name) {
@@ -174,6 +174,7 @@ class Stage {
 
   absl::Status Quantize(const RankTensor& wanted, const std::vector<Piece>& pieces, OutputTensor cut) {
     std::vector<RankPiece> of_weights;
+    of_weights.reserve(pieces.size());
     for (const Piece& piece : pieces) {
       of_weights.push_back({.part = piece.part, .weight = piece.weight});
     }

@@ -15,8 +15,8 @@
 namespace slipway::engine {
 namespace {
 
-absl::Status Refused(std::string_view module, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(module)});
+absl::Status Refused(std::string_view module, const std::string& message) {
+  return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(module)});
 }
 
 // Modules whose inputs share a scale: fused siblings, of all experts of a layer.

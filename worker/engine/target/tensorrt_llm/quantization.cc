@@ -44,8 +44,8 @@ bool IsNeverQuantized(const RankModule& module) {
 }
 bool IsOfValues(const RankModule& module) { return module.format->layout.tensors.empty(); }
 
-absl::Status Refused(const RankModule& module, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = module.source});
+absl::Status Refused(const RankModule& module, const std::string& message) {
+  return Error(Reason::kOptionUnsupported, message, {.tensor = module.source});
 }
 
 // Sizes that the builder rounds up, so that tensors no longer fit: what they have to be multiples of, but for the
@@ -244,7 +244,7 @@ class Describer {
   [[nodiscard]] std::vector<std::string> Excluded() const {
     std::vector<std::string> excluded;
     const bool of_values = IsOfValues(*first_);
-    const auto add = [&](std::string name) {
+    const auto add = [&](const std::string& name) {
       excluded.push_back(name);
       if (of_values) {
         excluded.push_back(name + ".weight");
