@@ -83,7 +83,10 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
   const std::unique_ptr<Quantizer> own = given.quantizer == nullptr ? MakeCpuQuantizer() : nullptr;
   Quantizer& quantizer = own ? *own : *given.quantizer;
   RunResources resources = given;
-  if (plan.quantized.empty() ? !HasPermutations(plan, shard) : !quantizer.takes_pinned_memory()) {
+  // SHA-256 takes longer than all else: its thread is behind the one that loads and writes, and longer segments mean
+  // fewer waits for each other.
+  const bool is_copied_fast = plan.options.digest != DigestAlgorithm::kSha256 && !HasPermutations(plan, shard);
+  if (plan.quantized.empty() ? is_copied_fast : !quantizer.takes_pinned_memory()) {
     resources.segment_bytes = std::min(resources.segment_bytes, kCachedSegmentBytes);
   }
   SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> tensor_scales,
