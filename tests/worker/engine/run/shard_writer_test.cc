@@ -4,9 +4,12 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -74,8 +77,15 @@ TEST_F(ShardWriter, ThreadsWorkWhileTheyHaveAShareAndTheBytesAreThePlans) {
   resources.segment_bytes = 77;
   std::atomic<int> asked = 0;
   resources.share = [&asked] { return asked++ % 5; };  // also none at all: one thread always works
+  // On a busy machine the first thread could be done before another has begun: it waits until one has asked.
+  const RunControl until_asked{.written = [&asked](std::int64_t) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (asked == 0 && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+  }};
   for (std::size_t i = 0; i < made.expected.size(); ++i) {
-    const auto result = WriteShard(*made.plan, static_cast<std::int32_t>(i), staging, "a", resources, {});
+    const auto result = WriteShard(*made.plan, static_cast<std::int32_t>(i), staging, "a", resources, until_asked);
     ASSERT_TRUE(result.ok()) << Describe(result.status());
     ASSERT_EQ(ReadFile(staging + "/" + result->file), made.expected[i]);
   }
