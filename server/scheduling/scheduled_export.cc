@@ -59,6 +59,11 @@ std::vector<Task*> ScheduledExport::Waiting() {
     Collect(*this, waiting,
             [this](const Task& task) { return !task.done && !task.lease && StageReached(*this, task.kind); });
   }
+  return waiting;
+}
+
+std::vector<Task*> ScheduledExport::WaitingInOrder() {
+  std::vector<Task*> waiting = Waiting();
   // A shard that is twice as large as others is not left for the end, when one worker writes and the others wait.
   // Neighbours of like sizes stay neighbours: they read the same parts of the checkpoint.
   std::ranges::stable_sort(waiting, std::greater(), [this](const Task* task) {

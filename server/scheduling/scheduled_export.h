@@ -59,9 +59,10 @@ struct ScheduledExport {
   // The task, or nullptr where the export has none such.
   [[nodiscard]] Task* Find(TaskKind kind, std::int32_t shard);
   [[nodiscard]] const Task* Find(TaskKind kind, std::int32_t shard) const;
-  // Tasks that could be leased now if a worker were free: none of a doomed export; PUBLISH only after all shards; of
-  // these, much larger ones first.
+  // Tasks that could be leased now if a worker were free: none of a doomed export; PUBLISH only after all shards.
   [[nodiscard]] std::vector<Task*> Waiting();
+  // The same in the order in which they are leased: much larger shards first.
+  [[nodiscard]] std::vector<Task*> WaitingInOrder();
   // Tasks with a live lease.
   [[nodiscard]] std::vector<Task*> Leased();
   [[nodiscard]] std::vector<AttemptRecord> Attempts() const;

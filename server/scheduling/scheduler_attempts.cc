@@ -39,7 +39,7 @@ std::optional<LeaseKey> Scheduler::Assign(const std::string& name, Instant now) 
   }
   for (const auto& [priority, order, id] : queue_) {
     ScheduledExport& scheduled = exports_.at(id);
-    for (Task* task : scheduled.Waiting()) {
+    for (Task* task : scheduled.WaitingInOrder()) {
       if (Suits(*worker, scheduled, *task, now)) {
         return Grant(scheduled, *task, *worker, now);
       }

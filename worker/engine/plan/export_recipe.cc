@@ -7,13 +7,10 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/plan/refusal.h"
 
 namespace slipway::engine {
 namespace {
-
-absl::Status Refused(std::string_view tensor, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
-}
 
 // What the checkpoint was calibrated to do with inputs, where all its modules agree.
 std::optional<Activations> ActivationsOf(const Ranges& ranges) {

@@ -15,7 +15,6 @@
 namespace slipway::engine {
 namespace {
 
-constexpr float kBound = 448;
 constexpr std::string_view kKeyWeight = ".k_proj.weight";
 
 OutputTensor ScaleOf(std::string name, float amax) {
@@ -23,7 +22,7 @@ OutputTensor ScaleOf(std::string name, float amax) {
   output.name = std::move(name);
   output.dtype = DType::kF32;
   output.transform = {.add_one = false, .from = DType::kF32, .to = DType::kF32};
-  output.quantized = QuantizedPart{.weight = -1, .role = StoredRole::kTensorScale, .constant = amax / kBound};
+  output.quantized = QuantizedPart{.weight = -1, .role = StoredRole::kTensorScale, .constant = amax / kKvCacheBound};
   output.bytes = sizeof(float);
   return output;
 }

@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "worker/engine/model/architecture.h"
+#include "worker/engine/plan/region_rows.h"
 
 namespace slipway::engine {
 namespace {
@@ -56,24 +57,6 @@ std::int64_t ElementsOf(const SourceRegion& region) {
   return elements;
 }
 
-// Rows [first, first + count) of the matrices [sizes[n - 2], columns] that a region is made of: a part a matrix.
-void SliceRows(const SourceRegion& region, std::int64_t first, std::int64_t count, std::vector<SourceRegion>& slice) {
-  const std::size_t rank = region.sizes.size();
-  const std::int64_t rows = region.sizes[rank - 2];
-  while (count > 0) {
-    SourceRegion& part = slice.emplace_back(region);
-    part.offsets[rank - 2] += first % rows;
-    part.sizes[rank - 2] = std::min(count, rows - first % rows);
-    std::int64_t matrix = first / rows;
-    for (std::size_t axis = rank - 2; axis-- > 0; matrix /= region.sizes[axis]) {
-      part.offsets[axis] += matrix % region.sizes[axis];
-      part.sizes[axis] = 1;
-    }
-    first += part.sizes[rank - 2];
-    count -= part.sizes[rank - 2];
-  }
-}
-
 // Elements [first, first + count) of the regions, whole rows of `columns`: none where a region has other rows.
 std::optional<std::vector<SourceRegion>> Slice(const std::vector<SourceRegion>& regions, std::int64_t first,
                                                std::int64_t count, std::int64_t columns) {
@@ -86,7 +69,7 @@ std::optional<std::vector<SourceRegion>> Slice(const std::vector<SourceRegion>& 
       if (first == 0 && taken == elements) {
         slice.push_back(region);
       } else if (rank >= 2 && region.sizes[rank - 1] == columns && first % columns == 0 && taken % columns == 0) {
-        SliceRows(region, first / columns, taken / columns, slice);
+        AppendRows(region, rank - 2, first / columns, taken / columns, slice);
       } else {
         return std::nullopt;
       }

@@ -10,35 +10,15 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/model/architecture.h"
+#include "worker/engine/plan/region_rows.h"
 
 namespace slipway::engine {
-namespace {
 
-absl::Status Unsupported(const OutputTensor& tensor, std::string_view what) {
+absl::Status CannotBeCut(const OutputTensor& tensor, std::string_view why) {
   return Error(Reason::kCheckpointUnsupported,
-               fmt::format("{}, so it cannot be cut for ranks: export with --target huggingface, and from there", what),
+               fmt::format("{}, so it cannot be cut for ranks: export with --target huggingface, and from there", why),
                {.tensor = tensor.name});
 }
-
-// Rows [first, first + count) of a region whose axes before `axis` count its matrices, each with sizes[axis] rows.
-void AppendRows(const SourceRegion& region, std::size_t axis, std::int64_t first, std::int64_t count,
-                std::vector<SourceRegion>& regions) {
-  const std::int64_t rows = region.sizes[axis];
-  while (count > 0) {
-    SourceRegion& slice = regions.emplace_back(region);
-    slice.offsets[axis] += first % rows;
-    slice.sizes[axis] = std::min(count, rows - first % rows);
-    std::int64_t matrix = first / rows;
-    for (std::size_t outer = axis; outer-- > 0; matrix /= region.sizes[outer]) {
-      slice.offsets[outer] += matrix % region.sizes[outer];
-      slice.sizes[outer] = 1;
-    }
-    first += slice.sizes[axis];
-    count -= slice.sizes[axis];
-  }
-}
-
-}  // namespace
 
 absl::StatusOr<Shape> MatrixShapeOf(const OutputTensor& tensor) {
   const AxisPermutation& permutation = tensor.permutation;
@@ -47,7 +27,7 @@ absl::StatusOr<Shape> MatrixShapeOf(const OutputTensor& tensor) {
   }
   const bool transposed = permutation.order == std::vector<std::uint8_t>{1, 0} && tensor.shape.size() == 2;
   if (!transposed) {
-    return Unsupported(tensor, "its elements are stored in another order");
+    return CannotBeCut(tensor, "its elements are stored in another order");
   }
   return permutation.view;
 }
@@ -115,7 +95,7 @@ absl::Status AppendSlice(const OutputTensor& tensor, const MatrixPart& part, std
     const bool has_rows = rank >= (is_vector ? 1U : 2U) && size.columns > 0 && elements % size.columns == 0 &&
                           (is_vector || whole.sizes[rank - 1] == size.columns);
     if (!has_rows && rank > 0) {
-      return Unsupported(tensor, "its rows are not rows in the checkpoint");
+      return CannotBeCut(tensor, "its rows are not rows in the checkpoint");
     }
     const std::int64_t rows = elements / size.columns;
     if (first < rows) {

@@ -1,6 +1,7 @@
 // Rows and columns of an output, as regions of the stored tensors that it is made of.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -9,6 +10,9 @@
 #include "worker/engine/target/rank_layout.h"
 
 namespace slipway::engine {
+
+// CHECKPOINT_UNSUPPORTED, naming the tensor and what works; `why` says what it is.
+absl::Status CannotBeCut(const OutputTensor& tensor, std::string_view why);
 
 // Of a tensor in the axes that the checkpoint has it in.
 // CHECKPOINT_UNSUPPORTED where its axes are moved in another way.

@@ -9,13 +9,10 @@
 
 #include "common/error.h"
 #include "worker/engine/plan/linear_weights.h"
+#include "worker/engine/plan/refusal.h"
 
 namespace slipway::engine {
 namespace {
-
-absl::Status Refused(std::string_view tensor, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
-}
 
 bool AreAlike(const RecipeRule* a, const RecipeRule* b) {
   return a == b || (a != nullptr && b != nullptr && a->choice() == b->choice() && a->group == b->group);

@@ -21,6 +21,7 @@
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/matrix_slice.h"
 #include "worker/engine/plan/quantization_candidates.h"
+#include "worker/engine/plan/refusal.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/target/quantization_config.h"
 
@@ -28,10 +29,6 @@ namespace slipway::engine {
 namespace {
 
 using nlohmann::ordered_json;
-
-absl::Status Refused(std::string_view tensor, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
-}
 
 class Stage {
  public:

@@ -12,17 +12,14 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/plan/kv_cache_scales.h"
 #include "worker/engine/plan/rank_weights.h"
+#include "worker/engine/plan/refusal.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr float kKvCacheBound = 448;
 constexpr std::string_view kWeight = ".weight";
-
-absl::Status Refused(std::string_view module, const std::string& message) {
-  return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(module)});
-}
 
 std::string ParentOf(std::string_view name) {
   const std::size_t dot = name.rfind('.');

@@ -212,24 +212,18 @@ class Cutter {
 
   // What is done to the source's elements is done to the output's.
   absl::Status Take(const OutputTensor& source, const RankTensor& wanted, bool first, OutputTensor& output) const {
-    const auto unsupported = [&](std::string_view what) {
-      return Error(
-          Reason::kCheckpointUnsupported,
-          fmt::format("{}, so it cannot be cut for ranks: export with --target huggingface, and from there", what),
-          {.tensor = source.name});
-    };
     if (source.update) {
-      return unsupported("an adapter is merged into it");
+      return CannotBeCut(source, "an adapter is merged into it");
     }
     if (source.column_factors != nullptr) {
-      return unsupported("its columns are multiplied by scales of inputs");
+      return CannotBeCut(source, "its columns are multiplied by scales of inputs");
     }
     // One scale for all that is joined is that of the whole: parts of one matrix of the training framework's.
     const bool is_scaled_alike = source.scales && CheckedVolume(source.scales->region.sizes) == 1 &&
                                  wanted.shape.size() == 2 &&
                                  (first || (output.scales && AreSame(output.scales->region, source.scales->region)));
     if (source.scales.has_value() != is_scaled_alike || (!first && output.scales.has_value() != is_scaled_alike)) {
-      return unsupported("its elements are FP8 codes under scales of their own");
+      return CannotBeCut(source, "its elements are FP8 codes under scales of their own");
     }
     if (source.transform.add_one && wanted.add_one) {
       return Error(Reason::kInternal, "the target adds one a second time", {.tensor = source.name});

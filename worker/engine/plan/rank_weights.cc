@@ -10,14 +10,11 @@
 #include "common/error.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/matrix_slice.h"
+#include "worker/engine/plan/refusal.h"
 #include "worker/engine/quantize/quantizer.h"
 
 namespace slipway::engine {
 namespace {
-
-absl::Status Refused(std::string_view module, const std::string& message) {
-  return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(module)});
-}
 
 // Modules whose inputs share a scale: fused siblings, of all experts of a layer.
 std::string InputKeyOf(std::string_view module) {

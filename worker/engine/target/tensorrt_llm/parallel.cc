@@ -8,11 +8,11 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "common/parallel_size.h"
 
 namespace slipway::engine::tensorrt_llm {
 namespace {
 
-constexpr std::int64_t kMaximumRanks = 1024;
 constexpr std::int64_t kMaximumSuggestion = 64;
 
 // What of the model `tensor` ranks a stage do not divide, or nothing.
@@ -111,15 +111,15 @@ Range Parallel::KeyValueHeadsOf(std::int64_t rank, std::int64_t heads) const {
 absl::StatusOr<Parallel> MakeParallel(const EngineModel& model, const Family& family, const Dialect& dialect,
                                       const RankRequest& request) {
   for (const std::int64_t ranks : {request.tensor_parallel, request.pipeline_parallel, request.expert_parallel}) {
-    if (ranks < 1 || ranks > kMaximumRanks) {
+    if (ranks < 1 || ranks > kMaximumParallelSize) {
       return Error(Reason::kOptionUnsupported,
-                   fmt::format("{} ranks: there may be 1 to {} of each kind", ranks, kMaximumRanks));
+                   fmt::format("{} ranks: there may be 1 to {} of each kind", ranks, kMaximumParallelSize));
     }
   }
-  if (request.tensor_parallel * request.pipeline_parallel > kMaximumRanks) {
+  if (request.tensor_parallel * request.pipeline_parallel > kMaximumParallelSize) {
     return Error(Reason::kOptionUnsupported,
                  fmt::format("{} x {} ranks: there may be {} together", request.tensor_parallel,
-                             request.pipeline_parallel, kMaximumRanks));
+                             request.pipeline_parallel, kMaximumParallelSize));
   }
   Parallel parallel{
       .tensor = request.tensor_parallel, .pipeline = request.pipeline_parallel, .expert = request.expert_parallel};
