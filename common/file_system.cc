@@ -157,7 +157,7 @@ class PosixWritableFile final : public WritableFile {
   // An error that shows here would not show again in Sync.
   absl::Status WriteBack(std::int64_t offset, std::int64_t length) override {
     constexpr unsigned kWhole = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-    if (::sync_file_range(descriptor_.get(), offset, length, kWhole) == 0 || errno == ENOSYS || errno == ESPIPE) {
+    if (!durable_ || ::sync_file_range(descriptor_.get(), offset, length, kWhole) == 0 || errno == ENOSYS || errno == ESPIPE) {
       return absl::OkStatus();
     }
     return OutputError("sync_file_range", path_);

@@ -45,7 +45,7 @@ class WritableFile {
   // Tells the kernel to begin writing out a finished range; a hint.
   virtual void StartWriteBack(std::int64_t offset, std::int64_t length) = 0;
   // Writes a finished range out and waits for it: what is left of it for Sync to do is little. OK where the system
-  // cannot.
+  // cannot. As Sync, it does nothing where finished work need not outlive a power cut.
   virtual absl::Status WriteBack(std::int64_t offset, std::int64_t length) = 0;
 };
 
@@ -69,7 +69,7 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   // Of what was synced. With kPageCache, syncs and write-back do nothing.
-  [[nodiscard]] virtual Durability durability() const { return Durability::kDurable; }
+  [[nodiscard]] virtual Durability durability() const = 0;
   // Creates a file, or empties one that exists.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) = 0;
   // The whole of a small file; LIMIT_EXCEEDED past `maximum` bytes.

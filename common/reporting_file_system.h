@@ -19,6 +19,7 @@ class ReportingFileSystem final : public FileSystem {
 
   ReportingFileSystem(FileSystem& real, std::function<void()> progress) : real_(real), progress_(std::move(progress)) {}
 
+  [[nodiscard]] Durability durability() const override { return real_.durability(); }
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
   absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t maximum) override;
   absl::StatusOr<FileIdentity> Identify(const std::string& path) override;

@@ -50,6 +50,16 @@ TEST(PosixFileSystem, WhatIsAllocatedHasItsSize) {
   EXPECT_EQ(Files().Identify(directory / "file")->size, 12'345);
 }
 
+TEST(PosixFileSystem, AFileThatIsLeftToThePageCacheIsNotWaitedFor) {
+  const TemporaryDirectory directory;
+  constexpr std::int64_t kNowhere = -1;  // which only a call that asks the system notices
+  for (const Durability durability : {Durability::kDurable, Durability::kPageCache}) {
+    const auto file = PosixFileSystem(durability).Create(directory / "file");
+    ASSERT_TRUE(file.ok());
+    EXPECT_EQ((*file)->WriteBack(kNowhere, 1).ok(), durability == Durability::kPageCache);
+  }
+}
+
 TEST(PosixFileSystem, MoreThanTheDiskHoldsIsADiskFull) {
   const TemporaryDirectory directory;
   const auto file = Files().Create(directory / "file");

@@ -51,5 +51,11 @@ TEST_F(Reporting, AStepThatFailsFailsTheSync) {
   EXPECT_FALSE((*file)->Sync().ok());
 }
 
+TEST_F(Reporting, WhatFinishedWorkOutlivesIsWhatTheRealOneSays) {
+  for (const Durability durability : {Durability::kDurable, Durability::kPageCache}) {
+    EXPECT_EQ(ReportingFileSystem(PosixFileSystem(durability), [] {}).durability(), durability);
+  }
+}
+
 }  // namespace
 }  // namespace slipway
