@@ -6,7 +6,7 @@
 CHECKPOINT is a Megatron checkpoint; SCRATCH is a directory on the file system that is measured, with room for three
 copies. In each of the runs, one after the other and in another order every time: `cp -r` of the exported directory,
 `openssl dgst -sha256` of its files, `slipway export` with SHA-256 and with --digest none, and the peer where one is
-given (a shell command with {checkpoint} and {output} in it). Everything is read once before, so the page cache is warm;
+given (a shell command with {checkpoint} and {output} in it). Everything is read before each command, so the page cache is warm;
 what a run wrote is removed, dirty pages are flushed, and free memory is touched, outside the measured time and before
 every command alike. Touched, because a virtual machine that reports free memory to its host pays for every page that it
 takes anew, about a second a gigabyte: that would measure the host. What it hides is in RESULTS.md. Prints a Markdown table of medians.
@@ -134,6 +134,8 @@ def main():
             remove(output)
             subprocess.run(["sync"], check=True)
             take_memory(free_memory() - MARGIN, hold=False)
+            warm(arguments.checkpoint)  # again: the kernel may give up pages that nobody has read for a while
+            warm(source)
             results[name].append(measure(commands[name], shell=isinstance(commands[name], str)))
             print(f"run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
     os.kill(held, signal.SIGKILL)
