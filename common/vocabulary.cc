@@ -14,6 +14,7 @@ namespace {
 constexpr std::string_view kNothing = "nothing";
 constexpr std::string_view kRangesIfStatic = "nothing; ranges for static activations";
 constexpr std::string_view kCalibration = "ranges, or a calibrated checkpoint";
+constexpr std::string_view kCalibrated = "a checkpoint that was calibrated for it";
 constexpr std::string_view kCalibrationTokens = "calibration tokens";
 
 constexpr std::array kTargets = std::to_array<Word>({
@@ -35,14 +36,14 @@ constexpr std::array kQuantizationFormats = std::to_array<Word>({
     {"fp8-per-channel", "FP8 E4M3, one scale a row", kNothing, "vLLM, SGLang, TensorRT-LLM, transformers", true},
     {"fp8-block", "FP8 E4M3, blocks of 128 x 128", kNothing, "vLLM, SGLang, TensorRT-LLM, transformers", true},
     {"int8", "INT8, one scale a row", kRangesIfStatic, "vLLM, SGLang, TensorRT-LLM, transformers", true},
-    {"int8-smoothquant", "INT8 with smoothed activations", kCalibrationTokens,
-     "vLLM, SGLang, TensorRT-LLM, transformers"},
+    {"int8-smoothquant", "INT8 with smoothed activations", kCalibrated, "vLLM, SGLang, TensorRT-LLM, transformers",
+     true},
     {"int4", "INT4, groups of 128", kNothing, "vLLM, SGLang, transformers", true},
-    {"int4-awq", "INT4 with activation-aware scales", kCalibrationTokens, "vLLM, SGLang, TensorRT-LLM, transformers"},
+    {"int4-awq", "INT4 with activation-aware scales", kCalibrated, "vLLM, SGLang, TensorRT-LLM, transformers", true},
     {"int4-gptq", "INT4 with second-order rounding", kCalibrationTokens, "vLLM, SGLang, transformers"},
-    {"w4a8-awq", "INT4 weights, FP8 activations", kCalibrationTokens, "vLLM, SGLang (experts), TensorRT-LLM"},
+    {"w4a8-awq", "INT4 weights, FP8 activations", kCalibrated, "vLLM, SGLang (experts), TensorRT-LLM", true},
     {"nvfp4", "NVFP4 E2M1, blocks of 16", kRangesIfStatic, "vLLM, SGLang, TensorRT-LLM, transformers", true},
-    {"nvfp4-awq", "NVFP4 with activation-aware scales", kCalibrationTokens, "SGLang, TensorRT-LLM"},
+    {"nvfp4-awq", "NVFP4 with activation-aware scales", kCalibrated, "SGLang, TensorRT-LLM", true},
     {"mxfp4", "MXFP4 E2M1, blocks of 32", kNothing, "vLLM, SGLang (experts), TensorRT-LLM, transformers", true},
     {"mxfp8", "MXFP8 E4M3, blocks of 32", kNothing, "vLLM, SGLang, TensorRT-LLM, transformers", true},
 });

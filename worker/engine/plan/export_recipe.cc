@@ -55,6 +55,25 @@ absl::StatusOr<Recipe> CalibratedRecipe(const Ranges& ranges) {
   return recipe;
 }
 
+// A format that only calibration can make, asked for by name: what the checkpoint was calibrated for must be that.
+absl::Status CheckIsCalibratedFor(const Format& format, const Ranges* calibrated) {
+  if (calibrated == nullptr) {
+    return Refused("",
+                   fmt::format("--quantization {}: it needs a checkpoint that ModelOpt calibrated for it, which this "
+                               "one was not; formats that need none are nvfp4, fp8, int8 and int4",
+                               format.name));
+  }
+  for (const auto& [module, given] : calibrated->modules) {
+    if (given.format != "none" && given.format != format.name) {
+      return Refused(module,
+                     fmt::format("--quantization {}: the checkpoint was calibrated for {}; --quantization "
+                                 "checkpoint exports each module as it was calibrated",
+                                 format.name, given.format.empty() ? "a format that is not known" : given.format));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Without a recipe nothing is passed over that says how to quantize.
 absl::Status CheckNothingIsAsked(const ExportOptions& options) {
   const auto asks = [](const std::string& word, std::string_view neutral) { return !word.empty() && word != neutral; };
@@ -98,7 +117,12 @@ absl::StatusOr<std::optional<Recipe>> RecipeFor(const ExportOptions& options, co
     SLIPWAY_RETURN_IF_ERROR(CheckNothingIsAsked(options));
     return std::nullopt;
   } else if (const Format* const format = FindFormat(options.quantization)) {
-    recipe = RecipeOf(*format);
+    if (format->needs_calibration) {
+      SLIPWAY_RETURN_IF_ERROR(CheckIsCalibratedFor(*format, calibrated));
+      SLIPWAY_ASSIGN_OR_RETURN(recipe, CalibratedRecipe(*calibrated));
+    } else {
+      recipe = RecipeOf(*format);
+    }
   } else {
     return Error(Reason::kInvalidArgument, fmt::format("--quantization: there is no '{}'", options.quantization));
   }

@@ -236,23 +236,6 @@ class Builder {
       }
       return;
     }
-    std::map<DType, std::int64_t> converted;
-    for (const OutputTensor& tensor : plan_.tensors) {
-      converted[tensor.transform.from] += tensor.transform.IsCopy() ? 0 : 1;
-    }
-    for (const auto& [from, count] : converted) {
-      if (count > 0) {
-        plan_.warnings.push_back(
-            fmt::format("{} tensors are {} from {} to {}", count, from == DType::kF8E4M3 ? "dequantized" : "converted",
-                        InfoOf(from).safetensors_name, InfoOf(*plan_.options.dtype).safetensors_name));
-      }
-    }
-    const auto may_overflow = std::ranges::find_if(converted, [this](const auto& entry) {
-      return entry.second > 0 && !OverflowWarning(entry.first, *plan_.options.dtype).empty();
-    });
-    if (may_overflow != converted.end()) {
-      plan_.warnings.emplace_back(OverflowWarning(may_overflow->first, *plan_.options.dtype));
-    }
     if (routing_biases_ > 0 && *plan_.options.dtype != DType::kF32) {
       plan_.warnings.push_back(
           fmt::format("{} routing biases ({}) stay F32, as transformers keeps them", routing_biases_, kRoutingBias));

@@ -29,10 +29,10 @@
 #include "worker/engine/plan/quantize_ranks.h"
 #include "worker/engine/plan/rank_plan.h"
 #include "worker/engine/plan/shard_layout.h"
+#include "worker/engine/plan/transform_warnings.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/target/huggingface.h"
 #include "worker/engine/target/rank_targets.h"
-#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 namespace {
@@ -85,34 +85,6 @@ absl::Status AddUpOutput(ExportPlan& plan) {
   return absl::OkStatus();
 }
 
-// What is not exported bit by bit.
-void WarnOfTransforms(ExportPlan& plan) {
-  std::int64_t cast = 0;
-  std::int64_t norms = 0;
-  const OutputTensor* example = nullptr;
-  std::string_view overflow;
-  for (const OutputTensor& tensor : plan.tensors) {
-    if (tensor.transform.from != tensor.transform.to) {
-      ++cast;
-      example = &tensor;
-      overflow = overflow.empty() ? OverflowWarning(tensor.transform.from, tensor.transform.to) : overflow;
-    }
-    norms += tensor.transform.add_one ? 1 : 0;
-  }
-  if (cast > 0) {
-    plan.warnings.push_back(fmt::format("{} {} converted from {} to {}", CountOf(cast, "tensor"),
-                                        cast == 1 ? "is" : "are", InfoOf(example->transform.from).safetensors_name,
-                                        InfoOf(example->transform.to).safetensors_name));
-  }
-  if (!overflow.empty()) {
-    plan.warnings.emplace_back(overflow);
-  }
-  if (norms > 0) {
-    plan.warnings.push_back(fmt::format("1 is added to {}, which the checkpoint stores minus 1 (apply_layernorm_1p)",
-                                        CountOf(norms, "norm weight")));
-  }
-}
-
 void WarnOfAdapter(const Adapter& adapter, ExportPlan& plan) {
   const auto merged = std::ranges::count_if(plan.tensors, [](const auto& tensor) { return tensor.update.has_value(); });
   plan.warnings.push_back(fmt::format("an adapter of rank {} and alpha {} is merged into {}", adapter.settings().rank,
@@ -161,6 +133,7 @@ absl::Status LayOutRanks(const RankTarget& target, const Recipe* recipe, const R
   SLIPWAY_ASSIGN_OR_RETURN(const HuggingFaceModel model, HuggingFaceModelOf(plan));
   SLIPWAY_ASSIGN_OR_RETURN(const RankLayout layout, target.layout(model, request));
   SLIPWAY_ASSIGN_OR_RETURN(std::vector<NamedFile> files, CutIntoRanks(layout, plan));
+  WarnOfTransforms(plan);
   if (recipe != nullptr) {
     SLIPWAY_RETURN_IF_ERROR(QuantizeRanks(*recipe, ranges, target, request, layout, whole, files, plan));
   }
@@ -183,6 +156,7 @@ absl::Status QuantizeAndLayOut(const Ranges* calibrated, std::int64_t layers, Ex
   if (const RankTarget* const target = FindRankTarget(plan.options.targets.front())) {
     return LayOutRanks(*target, recipe ? &*recipe : nullptr, ranges, layers, plan);
   }
+  WarnOfTransforms(plan);
   if (recipe) {
     SLIPWAY_RETURN_IF_ERROR(QuantizePlan(*recipe, ranges, layers, plan));
   }
@@ -285,7 +259,7 @@ absl::StatusOr<std::shared_ptr<ExportPlan>> MakePlanOf(std::shared_ptr<const Che
   std::optional<Ranges> calibrated;
   if (IsCalibrated(*plan->checkpoint)) {
     SLIPWAY_ASSIGN_OR_RETURN(calibrated, RangesOfCheckpoint(*plan->checkpoint, tensors, model));
-    if (options.recipe.empty() && options.quantization != "checkpoint" && !options.quantization.empty()) {
+    if (options.recipe.empty() && options.quantization == "none") {
       SLIPWAY_RETURN_IF_ERROR(CheckNotScaled(*plan->checkpoint));
     }
   }
@@ -298,7 +272,6 @@ absl::StatusOr<std::shared_ptr<ExportPlan>> MakePlanOf(std::shared_ptr<const Che
   plan->sidecars = std::move(files.sidecars);
   plan->warnings.insert(plan->warnings.end(), std::make_move_iterator(files.warnings.begin()),
                         std::make_move_iterator(files.warnings.end()));
-  WarnOfTransforms(*plan);
   if (adapter != nullptr) {
     WarnOfAdapter(*adapter, *plan);
   }

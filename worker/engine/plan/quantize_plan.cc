@@ -260,7 +260,7 @@ class Stage {
                      weight.module,
                      fmt::format("was divided by scales of its input (AWQ, SmoothQuant), which {} in config form {} "
                                  "does not store, and the range of the input is of what they make of it: give "
-                                 "--config-form modelopt, or a recipe with activations: dynamic",
+                                 "--quantization checkpoint, or a recipe with activations: dynamic",
                                  weight.format->name, NameOf(weight.layout->form)));
   }
 

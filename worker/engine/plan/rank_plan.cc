@@ -296,6 +296,11 @@ class Cutter {
 absl::StatusOr<HuggingFaceModel> HuggingFaceModelOf(const ExportPlan& plan) {
   HuggingFaceModel model;
   model.architecture = plan.architecture;
+  if (model.architecture.empty()) {
+    return Error(
+        Reason::kArchitectureUnsupported,
+        "config.json names no architecture, which a target with ranks must know; --target huggingface need not");
+  }
   const auto config = std::ranges::find(plan.texts, "config.json", &TextFile::path);
   if (config != plan.texts.end()) {
     model.config = ordered_json::parse(config->content, nullptr, /*allow_exceptions=*/false);

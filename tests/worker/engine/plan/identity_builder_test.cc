@@ -127,7 +127,7 @@ TEST_F(Identity, AChosenDTypeConvertsFloatingPointTensorsAndSaysSo) {
   EXPECT_EQ(Find(**plan, "i").dtype, DType::kI64);
   EXPECT_EQ(json::parse((*plan)->texts[0].content),
             json::parse(R"({"dtype":"bfloat16","text_config":{"torch_dtype":"bfloat16","b":2},"a":1})"));
-  EXPECT_THAT((*plan)->warnings, testing::Contains(HasSubstr("1 tensors are converted from F32 to BF16")));
+  EXPECT_THAT((*plan)->warnings, testing::Contains(HasSubstr("1 tensor is converted from F32 to BF16")));
 }
 
 TEST_F(Identity, AConfigWithoutADTypeGetsOne) {

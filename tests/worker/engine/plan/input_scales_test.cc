@@ -102,6 +102,43 @@ TEST(InputScales, RangesOfBlocksAreKeptWhereTheWeightIsWhatWasCalibrated) {
   }
 }
 
+absl::StatusOr<std::shared_ptr<const ExportPlan>> PlanNamed(const std::string& format) {
+  ExportOptions options;
+  options.checkpoint = std::string(SLIPWAY_TEST_DATA) + "/calibrated/llama3_int4_awq_b32_tp2";
+  options.quantization = format;
+  options.config_form = "modelopt";
+  return MakePlan(options);
+}
+
+TEST(InputScales, ACalibratedFormatAskedForByNameIsWhatTheCheckpointWasCalibratedFor) {
+  const auto named = PlanNamed("int4-awq");
+  ASSERT_TRUE(named.ok()) << Describe(named.status());
+  const auto calibrated = PlanOf("modelopt");
+  ASSERT_EQ((*named)->tensors.size(), calibrated->tensors.size());
+  for (std::size_t i = 0; i < calibrated->tensors.size(); ++i) {
+    EXPECT_EQ((*named)->tensors[i].name, calibrated->tensors[i].name);
+    EXPECT_EQ((*named)->tensors[i].shape, calibrated->tensors[i].shape);
+  }
+  const auto other = PlanNamed("w4a8-awq");
+  EXPECT_EQ(ReasonOf(other.status()), Reason::kOptionUnsupported) << Describe(other.status());
+  EXPECT_THAT(Describe(other.status()), HasSubstr("calibrated for int4-awq"));
+  EXPECT_THAT(WhereOf(other.status()).tensor, HasSubstr("model.layers.0"));
+}
+
+TEST(InputScales, AnotherFormatGetsTheTrainedWeightsBack) {
+  const auto plan = PlanNamed("fp8-per-channel");
+  ASSERT_TRUE(plan.ok()) << Describe(plan.status());
+  const auto stored = PlanOf("modelopt");
+  ASSERT_EQ((*plan)->quantized.size(), stored->quantized.size());
+  for (const std::string_view module : kOthers) {
+    const QuantizedWeight* const weight = WeightOf(**plan, Name(module));
+    ASSERT_NE(weight, nullptr) << module;
+    EXPECT_EQ(weight->pre_quant_scale, nullptr) << module;
+    ASSERT_NE(weight->values.column_factors, nullptr) << module;
+    EXPECT_EQ(*weight->values.column_factors, *WeightOf(*stored, Name(module))->pre_quant_scale) << module;
+  }
+}
+
 // Weights that stay as they are were divided, too.
 TEST(InputScales, GoBackIntoWeightsThatARecipeLeavesOut) {
   for (const char* form : {"modelopt", "compressed-tensors"}) {

@@ -127,11 +127,18 @@ TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
 }
 
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {
-  for (const ExportOptions& options : {test::OptionsWith<&ExportOptions::quantization>("int4-awq"),
-                                       test::OptionsWith<&ExportOptions::quantization>("int4-gptq")}) {
-    const absl::Status status = Plan(MakeCheckpoint(PerLayer()), options);
+  const absl::Status status =
+      Plan(MakeCheckpoint(PerLayer()), test::OptionsWith<&ExportOptions::quantization>("int4-gptq"));
+  EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
+  EXPECT_NE(Describe(status).find("yet, only"), std::string::npos) << Describe(status);
+}
+
+TEST(PlanRefusal, WhatOnlyCalibrationMakesNeedsACalibratedCheckpoint) {
+  for (const char* format : {"int4-awq", "int8-smoothquant", "w4a8-awq", "nvfp4-awq"}) {
+    const absl::Status status =
+        Plan(MakeCheckpoint(PerLayer()), test::OptionsWith<&ExportOptions::quantization>(format));
     EXPECT_EQ(ReasonOf(status), Reason::kOptionUnsupported) << Describe(status);
-    EXPECT_NE(Describe(status).find("yet, only"), std::string::npos) << Describe(status);
+    EXPECT_NE(Describe(status).find("which this one was not"), std::string::npos) << Describe(status);
   }
 }
 

@@ -29,6 +29,14 @@ constexpr auto kDialects = std::to_array<Dialect>({
     {.version = {1, 2}, .balanced_stages = true},
 });
 
+// "0.20", "v0.20.0" and "1.0rc1" are of 0.20 and 1.0; "1.10" is not of 1.1.
+bool IsOf(std::string_view release, Version version) {
+  release.remove_prefix(release.starts_with('v') ? 1 : 0);
+  const std::string name = ToString(version);
+  return release.starts_with(name) &&
+         (release.size() == name.size() || release[name.size()] < '0' || release[name.size()] > '9');
+}
+
 }  // namespace
 
 std::string ToString(Version version) { return fmt::format("{}.{}", version.major, version.minor); }
@@ -38,8 +46,7 @@ absl::StatusOr<Dialect> FindDialect(std::string_view version) {
     return Dialect{};
   }
   for (Dialect dialect : kDialects) {
-    const std::string name = ToString(dialect.version);
-    if (version == name || version.starts_with(name + ".")) {
+    if (IsOf(version, dialect.version)) {
       dialect.named = true;
       return dialect;
     }

@@ -142,7 +142,9 @@ absl::Status CheckSizes(const EngineModel& m, const Family& family) {
     return Lacks("moe_intermediate_size");
   }
   if (m.norm_epsilon <= 0) {
-    return Lacks("the norms' epsilon");
+    return m.norm_epsilon == 0 ? Lacks("the norms' epsilon")
+                               : Error(Reason::kConfigurationInvalid,
+                                       fmt::format("config.json: the norms' epsilon is {}", m.norm_epsilon));
   }
   if (m.heads % m.key_value_heads != 0) {
     return Error(Reason::kConfigurationInvalid,

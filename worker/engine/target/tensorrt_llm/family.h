@@ -76,6 +76,7 @@ struct Family {
   bool gated_name = false;            // hidden_act tells the gate ("swiglu"), not the class
   bool shards_embedding = false;      // over the vocabulary, where there are several ranks
   bool has_stages = true;             // can be split into stages
+  bool has_window = false;            // the engine's config.json says over how many positions attention looks back
   bool plain_head_size = false;       // heads times their size must be the hidden size
   // What only this family's config.json says; may refuse. Null: nothing.
   absl::Status (*learn)(const HuggingFaceModel& source, JsonFields& config, EngineModel& model) = nullptr;

@@ -73,10 +73,12 @@ absl::Status LearnGemma2(const HuggingFaceModel&, JsonFields& config, EngineMode
 absl::Status LearnGemma3(const HuggingFaceModel& source, JsonFields& config, EngineModel& model) {
   constexpr double kLocalBase = 10000.0;
   model.rope.local_base = model.rope.local_base.value_or(kLocalBase);
+  config.Size({"_sliding_window_pattern", "sliding_window_pattern"});
+  SLIPWAY_RETURN_IF_ERROR(config.status());
   const std::int64_t pattern = PatternOf(source.config);
   const nlohmann::json* types = config.Find({"layer_types"});
-  bool fits = pattern > 0;
-  for (std::size_t layer = 0; fits && types != nullptr && types->is_array() && layer < types->size(); ++layer) {
+  bool fits = types == nullptr || types->is_array();
+  for (std::size_t layer = 0; fits && types != nullptr && layer < types->size(); ++layer) {
     const bool is_full = (static_cast<std::int64_t>(layer) + 1) % pattern == 0;
     fits = (*types)[layer] == (is_full ? "full_attention" : "sliding_attention");
   }
@@ -117,6 +119,7 @@ const Family kGemma3 = {
     .rules = kGemma3Rules,
     .zero_centered = true,
     .shards_embedding = true,
+    .has_window = true,
     .learn = LearnGemma3,
     .describe = DescribeGemma3,
 };

@@ -123,16 +123,15 @@ std::vector<std::string> WarningsOf(const EngineModel& model, const Family& fami
     warnings.push_back(
         fmt::format("TensorRT-LLM loads {} so from version {} on", family.architecture, ToString(family.since)));
   }
-  if (model.window && *model.window < model.positions) {
+  if (!family.has_window && model.window && *model.window < model.positions) {
     warnings.push_back(
         fmt::format("The checkpoint does not tell TensorRT-LLM of the attention window of {}: name it "
                     "when the engine runs (max_attention_window_size)",
                     *model.window));
   }
   if (!rounded.empty()) {
-    warnings.push_back(
-        fmt::format("{} and perhaps others are rounded to {}, the dtype of the embeddings: an engine has one", rounded,
-                    InfoOf(model.dtype).torch_name));
+    warnings.push_back(fmt::format("{} and perhaps others become {}, the dtype of the embeddings: an engine has one",
+                                   rounded, InfoOf(model.dtype).torch_name));
   }
   return warnings;
 }

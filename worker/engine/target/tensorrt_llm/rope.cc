@@ -1,6 +1,9 @@
 #include "worker/engine/target/tensorrt_llm/rope.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
 #include <string>
 
 #include <fmt/format.h>
@@ -13,6 +16,10 @@ namespace {
 
 using nlohmann::json;
 using nlohmann::ordered_json;
+
+// Of linear scaling the first, of llama3 all.
+constexpr auto kScalingFields =
+    std::to_array<const char*>({"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"});
 
 // The object of that name, or null.
 json ObjectOf(const json& parent, const char* name) {
@@ -70,15 +77,19 @@ absl::Status ReadScaling(const json& scaling, Rope& rope) {
   }
   // Versions differ in which of the two names they read.
   rope.scaling = {{"type", type}, {"rope_type", type}};
-  for (const char* name : {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}) {
+  for (const char* name : kScalingFields) {
     if (fields.Number({name})) {
       rope.scaling[name] = scaling[name];
     }
   }
   SLIPWAY_RETURN_IF_ERROR(fields.status());
-  return rope.scaling.contains("factor")
-             ? absl::OkStatus()
-             : Error(Reason::kConfigurationInvalid, "config.json: rope scaling without its factor");
+  const std::size_t needed = type == "llama3" ? kScalingFields.size() : 1;
+  for (const char* name : std::span(kScalingFields).first(needed)) {
+    if (!rope.scaling.contains(name)) {
+      return Error(Reason::kConfigurationInvalid, fmt::format("config.json: {} rope scaling lacks {}", type, name));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace

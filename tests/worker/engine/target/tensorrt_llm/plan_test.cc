@@ -1,7 +1,9 @@
 // The layout as a plan: regions of the checkpoint, whole tensors covered though ranks overlap.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -48,6 +50,17 @@ TEST(TensorRtLlmPlan, TiedEmbeddingsAreReadForBothEndsWithoutTheTrainingsPadding
   EXPECT_EQ(head->regions[0].sizes, (Shape{6, 12}));
   EXPECT_EQ(head->regions[1].tensor, kZeros);
   EXPECT_EQ(head->regions[1].sizes, (Shape{1, 12}));
+}
+
+TEST(TensorRtLlmPlan, WhatIsConvertedIsCountedInTheRanks) {
+  TinyModel model;
+  model.dtype = DType::kF32;
+  const auto plan = PlanOf(model, 2);
+  const auto converted = std::ranges::count_if(
+      plan->tensors, [](const auto& tensor) { return tensor.transform.from != tensor.transform.to; });
+  EXPECT_EQ(converted, std::ssize(plan->tensors));
+  EXPECT_THAT(plan->warnings, testing::Contains(std::to_string(converted) +
+                                                " tensors are converted from F32 to BF16, counted in every rank"));
 }
 
 TEST(TensorRtLlmPlan, QueriesKeysAndValuesComeStraightFromMegatronsGroups) {

@@ -56,6 +56,15 @@ TEST(TensorRtLlmRefusal, HeadsOfKeysThatNeitherDivideNorAreDivided) {
   ExpectUnsupported(Refused(model, Ranks(4)), HasSubstr("6 heads of keys and values"));
 }
 
+TEST(TensorRtLlmRefusal, VersionsWithoutEnginesOfSuchCheckpoints) {
+  for (const char* version : {"0.20", "v0.20.0", "1.0rc1", "1.0.0rc1", "1.2.0+cu13"}) {
+    EXPECT_TRUE(TensorRtLlmLayout(Llama(), Ranks(1, 1, 1, version)).ok()) << version;
+  }
+  for (const char* version : {"0.10", "1.10", "1.3", "2", "v", "rc1"}) {
+    ExpectUnsupported(Refused(Llama(), Ranks(1, 1, 1, version)), HasSubstr("--target huggingface"));
+  }
+}
+
 TEST(TensorRtLlmRefusal, WhatAnEngineWouldComputeOtherwise) {
   HuggingFaceModel partial = Llama(1);
   partial.config["partial_rotary_factor"] = 0.5;
