@@ -40,7 +40,7 @@ class LegacyReader {
     SLIPWAY_RETURN_IF_ERROR(CheckStages());
     SLIPWAY_RETURN_IF_ERROR(AssembleStages());
     std::ranges::sort(checkpoint_.tensors, {}, &StoredTensor::name);
-    for (RankFile& rank : ranks_) {
+    for (LegacyRankFile& rank : ranks_) {
       for (const IgnoredEntries& entries : rank.ignored) {
         ignored_.Add(entries);
       }
@@ -53,7 +53,7 @@ class LegacyReader {
   // Opens every rank's file; the first one's training arguments say how the ranks are laid out.
   absl::Status ReadRanks() {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<RankPath> paths, ListRankFiles(directory_));
-    SLIPWAY_ASSIGN_OR_RETURN(RankFile first, ReadRankFile(directory_, paths.front().file));
+    SLIPWAY_ASSIGN_OR_RETURN(LegacyRankFile first, ReadRankFile(directory_, paths.front().file));
     SLIPWAY_RETURN_IF_ERROR(CompleteArguments(directory_, first.common));
     const CommonState common = first.common;  // the first file's arguments speak for all
     SLIPWAY_ASSIGN_OR_RETURN(grid_, LayOutRanks(paths, common.layout));
@@ -62,11 +62,11 @@ class LegacyReader {
         ranks_.push_back(std::move(first));
         continue;
       }
-      SLIPWAY_ASSIGN_OR_RETURN(RankFile rank, ReadRankFile(directory_, file));
+      SLIPWAY_ASSIGN_OR_RETURN(LegacyRankFile rank, ReadRankFile(directory_, file));
       rank.common.arguments.clear();
       ranks_.push_back(std::move(rank));
     }
-    for (RankFile& rank : ranks_) {
+    for (LegacyRankFile& rank : ranks_) {
       SLIPWAY_RETURN_IF_ERROR(CheckSameRun(rank));
       for (RankModel& model : rank.models) {
         SLIPWAY_RETURN_IF_ERROR(SplitRankModel(rank.name, grid_.tensor, grid_.expert, model));
@@ -77,8 +77,8 @@ class LegacyReader {
     return absl::OkStatus();
   }
 
-  [[nodiscard]] absl::Status CheckSameRun(const RankFile& rank) const {
-    const RankFile& first = ranks_.front();
+  [[nodiscard]] absl::Status CheckSameRun(const LegacyRankFile& rank) const {
+    const LegacyRankFile& first = ranks_.front();
     if (rank.common.iteration != first.common.iteration ||
         rank.common.checkpoint_version != first.common.checkpoint_version) {
       return Corrupt(rank, fmt::format("its iteration or checkpoint_version is not that of {}", first.name));
@@ -106,7 +106,7 @@ class LegacyReader {
   [[nodiscard]] std::size_t IndexOf(std::int64_t pipeline, std::int64_t rank) const {
     return static_cast<std::size_t>(pipeline * grid_.stage_ranks + rank);
   }
-  [[nodiscard]] const RankFile& RankAt(std::int64_t pipeline, std::int64_t rank) const {
+  [[nodiscard]] const LegacyRankFile& RankAt(std::int64_t pipeline, std::int64_t rank) const {
     return ranks_[IndexOf(pipeline, rank)];
   }
 
@@ -122,8 +122,8 @@ class LegacyReader {
     return absl::OkStatus();
   }
 
-  static absl::Status CheckSameTensors(const RankFile& first, const RankFile& rank, std::size_t stage) {
-    const auto missing = [](const RankFile& has, const RankFile& lacks, const std::string& name) {
+  static absl::Status CheckSameTensors(const LegacyRankFile& first, const LegacyRankFile& rank, std::size_t stage) {
+    const auto missing = [](const LegacyRankFile& has, const LegacyRankFile& lacks, const std::string& name) {
       return Error(Reason::kCheckpointCorrupt, fmt::format("{} holds a tensor that this rank lacks", has.name),
                    {.tensor = name, .file = lacks.name});
     };
@@ -156,7 +156,7 @@ class LegacyReader {
     std::int64_t layers = 0;
     for (std::size_t stage = 0; stage < stages; ++stage) {
       for (std::int64_t pipeline = 0; pipeline < grid_.pipeline; ++pipeline) {
-        const RankFile& rank = RankAt(pipeline, 0);
+        const LegacyRankFile& rank = RankAt(pipeline, 0);
         SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t count, CountLayers(rank.name, rank.models[stage]));
         SLIPWAY_RETURN_IF_ERROR(AssembleStage(pipeline, stage, layers));
         layers += count;
@@ -172,7 +172,7 @@ class LegacyReader {
   }
 
   absl::Status AssembleStage(std::int64_t pipeline, std::size_t stage, std::int64_t first_layer) {
-    const RankFile& first = RankAt(pipeline, 0);
+    const LegacyRankFile& first = RankAt(pipeline, 0);
     SLIPWAY_ASSIGN_OR_RETURN(const auto experts, CountExperts(first.name, grid_.expert, first.models[stage]));
     for (const auto& [local_name, tensor] : first.models[stage]) {
       const auto layer = LayerOf(local_name);
@@ -220,12 +220,12 @@ class LegacyReader {
   absl::Status Assemble(const LocalTensor& local, const std::string& name, std::int64_t first, std::int64_t count) {
     std::vector<RankPart> parts;
     for (std::int64_t rank = first; rank < first + count; ++rank) {
-      const RankFile& file = RankAt(local.pipeline, rank);
+      const LegacyRankFile& file = RankAt(local.pipeline, rank);
       parts.push_back({.tensor = &file.models[local.stage].at(local.name),
                        .file = static_cast<std::int32_t>(IndexOf(local.pipeline, rank)),
                        .file_name = file.name});
     }
-    const RankFile& file = RankAt(local.pipeline, first);
+    const LegacyRankFile& file = RankAt(local.pipeline, first);
     SLIPWAY_ASSIGN_OR_RETURN(const Assembly assembly,
                              DecideAssembly(local.name, file, file.models[local.stage], count, *checkpoint_.arguments));
     SLIPWAY_ASSIGN_OR_RETURN(StoredTensor assembled, AssembleTensor(name, parts, assembly));
@@ -246,14 +246,14 @@ class LegacyReader {
     return std::nullopt;
   }
 
-  static absl::Status Corrupt(const RankFile& rank, std::string_view message) {
+  static absl::Status Corrupt(const LegacyRankFile& rank, std::string_view message) {
     return Error(Reason::kCheckpointCorrupt, message, {.file = rank.name});
   }
 
   const SourceDirectory& directory_;
   Checkpoint& checkpoint_;
   RankGrid grid_;
-  std::vector<RankFile> ranks_;  // as RankGrid::files; the order of Checkpoint::files
+  std::vector<LegacyRankFile> ranks_;  // as RankGrid::files; the order of Checkpoint::files
   std::set<std::string> names_outside_layers_;
   IgnoredTally ignored_;
 };

@@ -16,7 +16,7 @@ namespace slipway::engine {
 
 // One rank's part; borrows. The file's name is for messages.
 struct RankPart {
-  const RankTensor* tensor = nullptr;
+  const LegacyRankTensor* tensor = nullptr;
   std::int32_t file = 0;  // index into Checkpoint::files
   std::string_view file_name;
 };

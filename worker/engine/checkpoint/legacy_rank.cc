@@ -35,7 +35,7 @@ bool IsOneOf(std::string_view key, const std::array<std::string_view, N>& keys) 
 
 class RankReader {
  public:
-  RankReader(RankFile& rank, const TorchArchive& archive, const PickleDocument& document)
+  RankReader(LegacyRankFile& rank, const TorchArchive& archive, const PickleDocument& document)
       : rank_(rank), archive_(archive), document_(document) {}
 
   absl::Status Run() {
@@ -120,7 +120,7 @@ class RankReader {
   }
 
   // Where the tensor's storage lies, once it is sure that the storage holds all that the tensor views.
-  [[nodiscard]] absl::StatusOr<RankTensor> Locate(PickleValue value) const {
+  [[nodiscard]] absl::StatusOr<LegacyRankTensor> Locate(PickleValue value) const {
     SLIPWAY_ASSIGN_OR_RETURN(TorchTensor view, DescribeTensor(document_, value));
     SLIPWAY_ASSIGN_OR_RETURN(const ArchiveMember storage, archive_.Storage(view.storage_key));
     const auto span = SpanOf(view.shape, view.strides);
@@ -131,7 +131,7 @@ class RankReader {
                    fmt::format("the tensor leaves its storage, member {} of {} bytes", storage.name, storage.size),
                    {.offset = storage.position});
     }
-    return RankTensor{.view = std::move(view), .position = storage.position};
+    return LegacyRankTensor{.view = std::move(view), .position = storage.position};
   }
 
   void IgnoreTheRest() {
@@ -149,7 +149,7 @@ class RankReader {
     return Error(Reason::kCheckpointCorrupt, message, {.tensor = std::string(tensor), .file = rank_.name});
   }
 
-  RankFile& rank_;
+  LegacyRankFile& rank_;
   const TorchArchive& archive_;
   const PickleDocument& document_;
   IgnoredTally ignored_;
@@ -158,8 +158,8 @@ class RankReader {
 
 }  // namespace
 
-absl::StatusOr<RankFile> ReadRankFile(const SourceDirectory& directory, const std::string& name) {
-  RankFile rank{.name = name, .file = nullptr, .common = {}, .models = {}, .ignored = {}};
+absl::StatusOr<LegacyRankFile> ReadRankFile(const SourceDirectory& directory, const std::string& name) {
+  LegacyRankFile rank{.name = name, .file = nullptr, .common = {}, .models = {}, .ignored = {}};
   SLIPWAY_ASSIGN_OR_RETURN(rank.file, directory.Open(name));
   const auto read = [&rank]() -> absl::Status {
     SLIPWAY_ASSIGN_OR_RETURN(const TorchArchive archive, TorchArchive::Open(*rank.file, 0, rank.file->size()));

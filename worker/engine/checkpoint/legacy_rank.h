@@ -20,16 +20,16 @@
 
 namespace slipway::engine {
 
-struct RankTensor {
+struct LegacyRankTensor {
   TorchTensor view;           // checked against the storage: every element lies in it
   std::int64_t position = 0;  // of the storage's first byte in the file
   bool versioned_qkv = false;
 };
 
 // One (virtual) pipeline stage of one rank: Megatron-Core names, layers numbered from 0.
-using RankModel = std::map<std::string, RankTensor>;
+using RankModel = std::map<std::string, LegacyRankTensor>;
 
-struct RankFile {
+struct LegacyRankFile {
   std::string name;  // relative to the iteration's directory
   std::shared_ptr<const SourceFile> file;
   CommonState common;
@@ -38,6 +38,6 @@ struct RankFile {
 };
 
 // Reads the archive's directory and pickle of `directory`/`name`; no weight. Errors as ReadLegacyCheckpoint's.
-absl::StatusOr<RankFile> ReadRankFile(const SourceDirectory& directory, const std::string& name);
+absl::StatusOr<LegacyRankFile> ReadRankFile(const SourceDirectory& directory, const std::string& name);
 
 }  // namespace slipway::engine

@@ -17,7 +17,7 @@ constexpr double kVersionWithHeadsFirst = 1.0;
 constexpr double kVersionWithKindsInside = 2.0;
 
 // The first linear of a gated MLP has twice the rows that the second has columns.
-absl::StatusOr<bool> IsGated(const std::string& name, const RankFile& rank, const RankModel& model) {
+absl::StatusOr<bool> IsGated(const std::string& name, const LegacyRankFile& rank, const RankModel& model) {
   constexpr std::string_view kFirst = ".linear_fc1.";
   const std::size_t place = name.rfind(kFirst);
   const auto second = model.find(name.substr(0, place) + ".linear_fc2.weight");
@@ -38,7 +38,8 @@ absl::StatusOr<bool> IsGated(const std::string& name, const RankFile& rank, cons
 
 // Ranks share the rows of a latent attention's down projection, or each has all of them (Transformer Engine's). The up
 // projection sees the whole latent width.
-absl::StatusOr<RankSharing> SharingOfLatent(const std::string& name, const RankFile& rank, const RankModel& model) {
+absl::StatusOr<RankSharing> SharingOfLatent(const std::string& name, const LegacyRankFile& rank,
+                                            const RankModel& model) {
   constexpr std::string_view kDown = "_down_proj.";
   std::string up = name;
   up.replace(name.rfind(kDown), kDown.size(), "_up_proj.");
@@ -51,7 +52,7 @@ absl::StatusOr<RankSharing> SharingOfLatent(const std::string& name, const RankF
   return shape[0] < found->second.view.shape[1] ? RankSharing::kRows : RankSharing::kReplicated;
 }
 
-absl::Status SetQkvOrder(const std::string& name, const RankFile& rank, std::int64_t tensor_ranks,
+absl::Status SetQkvOrder(const std::string& name, const LegacyRankFile& rank, std::int64_t tensor_ranks,
                          const nlohmann::json& arguments, Assembly& assembly) {
   const double version = rank.common.checkpoint_version.value_or(0);
   if (version >= kVersionWithKindsInside) {
@@ -74,7 +75,7 @@ absl::Status SetQkvOrder(const std::string& name, const RankFile& rank, std::int
 
 }  // namespace
 
-absl::StatusOr<Assembly> DecideAssembly(const std::string& name, const RankFile& rank, const RankModel& model,
+absl::StatusOr<Assembly> DecideAssembly(const std::string& name, const LegacyRankFile& rank, const RankModel& model,
                                         std::int64_t tensor_ranks, const nlohmann::json& arguments) {
   Assembly assembly;
   if (const auto sharing = SharingOf(name)) {

@@ -16,7 +16,7 @@ namespace slipway::engine {
 // expert tensor parallel ranks). `arguments` are the training run's. TENSOR_UNKNOWN for a name whose sharing is not
 // known, where there are ranks to share; TENSOR_SHAPE_MISMATCH for an MLP whose linears do not go together;
 // CHECKPOINT_UNSUPPORTED for attention weights of an old order that the arguments do not explain.
-absl::StatusOr<Assembly> DecideAssembly(const std::string& name, const RankFile& rank, const RankModel& model,
+absl::StatusOr<Assembly> DecideAssembly(const std::string& name, const LegacyRankFile& rank, const RankModel& model,
                                         std::int64_t tensor_ranks, const nlohmann::json& arguments);
 
 }  // namespace slipway::engine

@@ -23,7 +23,7 @@ constexpr std::size_t kMaximumViews = 2'000'000;
 
 struct NamedTensor {
   std::string name;
-  RankTensor tensor;
+  LegacyRankTensor tensor;
 };
 using Views = std::vector<NamedTensor>;
 
@@ -160,7 +160,7 @@ class Splitter {
   [[nodiscard]] absl::StatusOr<Views> Transposed(const std::string& name, const std::string& module,
                                                  std::string_view parameter, Orientation orientation) const {
     SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t all, Extent(module + "router.weight", 0));
-    const RankTensor& tensor = model_.at(name);
+    const LegacyRankTensor& tensor = model_.at(name);
     const Shape& shape = tensor.view.shape;
     const std::int64_t experts = all / expert_ranks_;
     const std::int64_t volume = CheckedVolume(shape).value_or(0);  // it lies in its storage
@@ -178,7 +178,7 @@ class Splitter {
     const std::int64_t rows = orientation.known_is_columns ? derived : orientation.known;
     Views views;
     for (std::int64_t expert = 0; expert < experts; ++expert) {
-      RankTensor view = tensor;
+      LegacyRankTensor view = tensor;
       view.view.shape = {rows, volume / experts / rows};
       view.view.strides = {1, rows};
       view.view.storage_offset += expert * (volume / experts);
@@ -187,8 +187,8 @@ class Splitter {
     return views;
   }
 
-  [[nodiscard]] RankTensor RowsOf(const std::string& name, std::int64_t first, std::int64_t count) const {
-    RankTensor part = model_.at(name);
+  [[nodiscard]] LegacyRankTensor RowsOf(const std::string& name, std::int64_t first, std::int64_t count) const {
+    LegacyRankTensor part = model_.at(name);
     part.view.shape[0] = count;
     part.view.storage_offset += first * part.view.strides[0];
     return part;

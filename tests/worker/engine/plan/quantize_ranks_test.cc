@@ -86,7 +86,8 @@ TEST(QuantizeRanks, Float8HasAScaleOfTheWeightAndOfTheInput) {
 }
 
 TEST(QuantizeRanks, Nvfp4HasScalesOfARanksOwnBlocksUnderTheModulesOne) {
-  const auto tensors = TensorsOf(*PlanOf(RecipeOf("nvfp4")), 0);
+  const auto plan = PlanOf(RecipeOf("nvfp4"));
+  const auto tensors = TensorsOf(*plan, 0);
   EXPECT_EQ(tensors.at("transformer.layers.1.attention.dense.weight")->shape, (Shape{64, 16}));
   EXPECT_EQ(tensors.at("transformer.layers.1.attention.dense.weights_scaling_factor")->shape, (Shape{64, 2}));
   EXPECT_EQ(tensors.at("transformer.layers.1.attention.dense.weights_scaling_factor_2")->shape, Shape{});
