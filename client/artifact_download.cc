@@ -123,7 +123,7 @@ class RangeFetcher {
       (void)reader->Finish();
       return stored;
     }
-    const absl::Status status = FromGrpcStatus(reader->Finish(), context);
+    absl::Status status = FromGrpcStatus(reader->Finish(), context);
     if (status.ok() && range.length > 0) {
       return Error(Reason::kServerUnreachable, "the server ended the download early", {.file = request.path()});
     }

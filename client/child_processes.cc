@@ -95,6 +95,7 @@ absl::StatusOr<pid_t> ChildProcesses::Start(const ChildCommand& command) {
   std::vector<std::string> words{command.program};
   words.insert(words.end(), command.arguments.begin(), command.arguments.end());
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) {
     pointers.push_back(word.data());
   }

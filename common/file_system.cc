@@ -157,7 +157,8 @@ class PosixWritableFile final : public WritableFile {
   // An error that shows here would not show again in Sync.
   absl::Status WriteBack(std::int64_t offset, std::int64_t length) override {
     constexpr unsigned kWhole = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-    if (!durable_ || ::sync_file_range(descriptor_.get(), offset, length, kWhole) == 0 || errno == ENOSYS || errno == ESPIPE) {
+    if (!durable_ || ::sync_file_range(descriptor_.get(), offset, length, kWhole) == 0 || errno == ENOSYS ||
+        errno == ESPIPE) {
       return absl::OkStatus();
     }
     return OutputError("sync_file_range", path_);
@@ -197,7 +198,7 @@ class PosixFiles final : public FileSystem {
       return OutputError("open", path);
     }
     std::string content;
-    constexpr std::size_t kStep = 64 * 1024;
+    constexpr std::size_t kStep = std::size_t{64} << 10;
     while (true) {
       const std::size_t size = content.size();
       content.resize(size + kStep);

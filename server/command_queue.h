@@ -29,19 +29,14 @@ class CommandQueue {
     absl::Status refusal;
     {
       const std::lock_guard lock(mutex_);
-      if (closed_) {
-        refusal = Error(Reason::kServerUnreachable, "The server is shutting down; call again.");
-      } else if (commands_.size() >= capacity_) {
-        refusal = Error(Reason::kServerOverloaded, "The server has too much to do; call again in a second.");
-      } else {
+      refusal = WhyFull();
+      if (refusal.ok()) {
         commands_.push_back(std::move(command));
+        filled_.notify_one();
+        return;
       }
     }
-    if (refusal.ok()) {
-      filled_.notify_one();
-    } else {
-      command.refuse(refusal);
-    }
+    command.refuse(refusal);
   }
 
   // For what must not be lost, such as a finished clean-up: ignores the capacity. Dropped where the queue is closed.
@@ -77,6 +72,16 @@ class CommandQueue {
   }
 
  private:
+  // Why nothing more is taken, or OK. Holds mutex_.
+  [[nodiscard]] absl::Status WhyFull() const {
+    if (closed_) {
+      return Error(Reason::kServerUnreachable, "The server is shutting down; call again.");
+    }
+    return commands_.size() < capacity_
+               ? absl::OkStatus()
+               : Error(Reason::kServerOverloaded, "The server has too much to do; call again in a second.");
+  }
+
   const std::size_t capacity_;
   std::mutex mutex_;
   std::condition_variable filled_;

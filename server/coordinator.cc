@@ -11,7 +11,7 @@
 
 namespace slipway::server {
 
-void Coordinator::Create(NewExport request, Reply<ExportView> reply) {
+void Coordinator::Create(NewExport request, const Reply<ExportView>& reply) {
   Post<ExportView>(reply, [this, request = std::move(request), reply]() mutable {
     std::string id;
     if (absl::Status status = DoCreate(request, id); !status.ok()) {
@@ -85,7 +85,7 @@ std::string Coordinator::MakeId() {
   return id;
 }
 
-void Coordinator::Get(const std::string& id, Reply<ExportView> reply) {
+void Coordinator::Get(const std::string& id, const Reply<ExportView>& reply) {
   Post<ExportView>(reply,
                    [this, id, reply] { AnswerAfterCommit<ExportView>(reply, [this, id] { return ViewOf(id); }); });
 }
@@ -116,7 +116,7 @@ absl::StatusOr<ExportView> Coordinator::StoredView(ExportRecord record, bool wit
   return view;
 }
 
-void Coordinator::List(const ListQuery& query, Reply<std::vector<ExportView>> reply) {
+void Coordinator::List(const ListQuery& query, const Reply<std::vector<ExportView>>& reply) {
   using Views = std::vector<ExportView>;
   Post<Views>(reply, [this, query, reply] {
     AnswerAfterCommit<Views>(reply, [this, query]() -> absl::StatusOr<Views> {
@@ -135,7 +135,7 @@ void Coordinator::List(const ListQuery& query, Reply<std::vector<ExportView>> re
   });
 }
 
-void Coordinator::Cancel(const std::string& id, Reply<ExportView> reply) {
+void Coordinator::Cancel(const std::string& id, const Reply<ExportView>& reply) {
   Post<ExportView>(reply, [this, id, reply] {
     if (const ScheduledExport* scheduled = scheduler_->Find(id); scheduled != nullptr && !scheduled->ephemeral) {
       scheduler_->Cancel(id, Now());
@@ -144,7 +144,7 @@ void Coordinator::Cancel(const std::string& id, Reply<ExportView> reply) {
   });
 }
 
-void Coordinator::Delete(const std::string& id, Reply<ExportRecord> reply) {
+void Coordinator::Delete(const std::string& id, const Reply<ExportRecord>& reply) {
   Post<ExportRecord>(reply, [this, id, reply] {
     if (const ScheduledExport* scheduled = scheduler_->Find(id)) {
       reply(Error(Reason::kExportNotFinished,

@@ -113,25 +113,25 @@ class Coordinator {
                                                             CleanUp clean_up, const Clock& clock, Metrics& metrics);
   ~Coordinator();
 
-  void Create(NewExport request, Reply<ExportView> reply);
-  void Get(const std::string& id, Reply<ExportView> reply);
-  void List(const ListQuery& query, Reply<std::vector<ExportView>> reply);
-  void Cancel(const std::string& id, Reply<ExportView> reply);
+  void Create(NewExport request, const Reply<ExportView>& reply);
+  void Get(const std::string& id, const Reply<ExportView>& reply);
+  void List(const ListQuery& query, const Reply<std::vector<ExportView>>& reply);
+  void Cancel(const std::string& id, const Reply<ExportView>& reply);
   // Forgets an export that has ended.
-  void Delete(const std::string& id, Reply<ExportRecord> reply);
+  void Delete(const std::string& id, const Reply<ExportRecord>& reply);
 
   // For calls that may wait, so that whoever made them can Abandon them.
   [[nodiscard]] Ticket NewTicket() { return next_ticket_++; }
   // Waits for events after `cursor` or for progress other than `seen`.
   void Watch(Ticket ticket, const std::string& id, std::int64_t cursor, std::optional<ExportProgress> seen,
-             Reply<WatchUpdate> reply);
+             const Reply<WatchUpdate>& reply);
   // Has a worker do it; UNAVAILABLE where none does in time.
   void RunEphemeral(Ticket ticket, EphemeralTask task, Reply<Outcome> reply);
-  void Synchronize(Ticket ticket, WorkerReport report, Reply<SynchronizeAnswer> reply);
+  void Synchronize(Ticket ticket, WorkerReport report, const Reply<SynchronizeAnswer>& reply);
   // Nobody waits for that answer any more: it comes at once, as CANCELLED, if it has not come yet.
   void Abandon(Ticket ticket);
 
-  void Statistics(Reply<CoordinatorStatistics> reply);
+  void Statistics(const Reply<CoordinatorStatistics>& reply);
 
   // Answers everybody who waits with SERVER_UNREACHABLE, finishes what is posted, ends the thread. Idempotent.
   void Stop();

@@ -17,7 +17,7 @@ bool Same(const ExportProgress& a, const ExportProgress& b) {
 }  // namespace
 
 void Coordinator::Watch(Ticket ticket, const std::string& id, std::int64_t cursor, std::optional<ExportProgress> seen,
-                        Reply<WatchUpdate> reply) {
+                        const Reply<WatchUpdate>& reply) {
   Post<WatchUpdate>(reply, [this, ticket, watch = OpenWatch{id, cursor, seen, reply}] {
     absl::StatusOr<std::optional<WatchUpdate>> update = UpdateFor(watch);
     if (!update.ok()) {
@@ -55,7 +55,7 @@ absl::StatusOr<std::optional<WatchUpdate>> Coordinator::UpdateFor(const OpenWatc
   return update;
 }
 
-void Coordinator::Synchronize(Ticket ticket, WorkerReport report, Reply<SynchronizeAnswer> reply) {
+void Coordinator::Synchronize(Ticket ticket, WorkerReport report, const Reply<SynchronizeAnswer>& reply) {
   Post<SynchronizeAnswer>(reply,
                           [this, ticket, report = std::move(report), reply] { DoSynchronize(ticket, report, reply); });
 }
@@ -63,7 +63,7 @@ void Coordinator::Synchronize(Ticket ticket, WorkerReport report, Reply<Synchron
 void Coordinator::DoSynchronize(Ticket ticket, const WorkerReport& report, Reply<SynchronizeAnswer> reply) {
   // One call a worker waits at a time: a new one means that the old one's answer will not be read.
   if (const auto old = open_calls_.find(report.worker); old != open_calls_.end()) {
-    after_commit_.push_back([call = std::move(old->second)](const absl::Status& committed) {
+    after_commit_.emplace_back([call = std::move(old->second)](const absl::Status& committed) {
       call.reply(committed.ok() ? absl::StatusOr<SynchronizeAnswer>(call.answer) : committed);
     });
     open_calls_.erase(old);
@@ -102,7 +102,7 @@ void Coordinator::Abandon(Ticket ticket) {
   });
 }
 
-void Coordinator::Statistics(Reply<CoordinatorStatistics> reply) {
+void Coordinator::Statistics(const Reply<CoordinatorStatistics>& reply) {
   Post<CoordinatorStatistics>(reply, [this, reply] { reply(DoStatistics()); });
 }
 

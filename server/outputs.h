@@ -18,7 +18,7 @@ struct OutputRoots {
 };
 
 // OK where a checkpoint path, given in `field`, is absolute and below the roots for checkpoints, if there are any.
-absl::Status CheckCheckpointPath(std::string_view path, std::string_view field, const OutputRoots& roots);
+absl::Status CheckCheckpointPath(std::string_view text, std::string_view field, const OutputRoots& roots);
 
 // ExportSpec.publish (a path or file:// URI) as an absolute path: below a root after links are resolved, without "..",
 // its parent there. INVALID_ARGUMENT or PATH_OUTSIDE_ROOT otherwise.

@@ -64,7 +64,7 @@ absl::Status Server::StartCoordinator(const Clock& clock) {
   SLIPWAY_ASSIGN_OR_RETURN(data_lock_, PosixFileSystem().TryLock(options_.data + "/lock", /*exclusive=*/true));
   SLIPWAY_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, OpenSqliteStore(options_.data + "/slipway.db"));
   janitor_ = std::make_unique<TaskPool>(1, kJanitorQueue);
-  const auto clean_up = [janitor = janitor_.get()](const ExportRecord& record, std::function<void()> done) {
+  const auto clean_up = [janitor = janitor_.get()](const ExportRecord& record, const std::function<void()>& done) {
     const bool taken = janitor->Submit([id = record.id, output = record.output, done] {
       RemoveLeftovers(id, output);
       done();

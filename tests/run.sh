@@ -116,11 +116,15 @@ sanitizer_build() {
 # Only the tests that were built: the rest are placeholders that ctest would call failed.
 address_tests() { unit_tests "$build/asan" --exclude-regex _NOT_BUILT; }
 
-# Without one that has a single thread and a hundred thousand tensors, which takes minutes here.
+# What goes through gRPC: Debian's library is not instrumented, so that ThreadSanitizer takes whatever it hands from
+# thread to thread for a race.
+through_grpc="AgentTest|ArtifactServiceTest|EphemeralTest|ExportServiceTest|ServerTest|WatchTest"
+
+# Without those, and without one that has a single thread and a hundred thousand tensors, which takes minutes here.
 thread_tests() {
   TSAN_OPTIONS="suppressions=$PWD/tests/sanitizers/thread.txt ignore_noninstrumented_modules=1 history_size=4" \
     setarch "$(uname -m)" -R ctest --test-dir "$build/tsan" --parallel "$jobs" --output-on-failure --no-tests=error \
-    --exclude-regex "_NOT_BUILT|QualityReport.ThePageOfAHundredThousandTensorsIsSmall"
+    --exclude-regex "_NOT_BUILT|^($through_grpc)\.|QualityReport.ThePageOfAHundredThousandTensorsIsSmall"
 }
 
 fuzz_build() {
@@ -155,6 +159,7 @@ begins "clang-tidy" && stage "clang-tidy" tests/check.sh --tidy="${SLIPWAY_TIDY:
 if begins "thread sanitizer" && stage "thread build" sanitizer_build "$build/tsan" thread engine_run_tests worker_tests \
   server_tests; then
   stage "thread unit tests" thread_tests
+  skip "thread: through gRPC" "Debian's gRPC is not instrumented, what it does is taken for races: ${through_grpc//|/, }"
 fi
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L >/dev/null 2>&1; then
   skip "gpu" "no GPU on this machine"

@@ -21,7 +21,7 @@ namespace http = beast::http;
 using Tcp = asio::ip::tcp;
 
 constexpr int kMaximumConnections = 64;
-constexpr std::size_t kMaximumRequest = 16 * 1024;
+constexpr std::size_t kMaximumRequest = std::size_t{16} << 10;
 constexpr std::chrono::seconds kConnectionTimeout{10};
 
 // One request, one answer, then the connection is closed. Keeps itself alive through its handlers.

@@ -28,7 +28,8 @@ struct LeaseKey {
   TaskKind kind = TaskKind::kPlan;
   std::int32_t shard = 0;
   std::int64_t epoch = 0;
-  auto operator<=>(const LeaseKey&) const = default;
+  // clang-tidy 14 takes the comparison of its parts for one with a null pointer.
+  auto operator<=>(const LeaseKey&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 struct ExportRecord {

@@ -75,7 +75,7 @@ class Scheduler {
   // --- Workers ---
   ReportAnswer Report(const WorkerReport& report, Instant now);
   // One more lease for the worker, or nullopt: call until nullopt, in turn for several workers.
-  std::optional<LeaseKey> Assign(const std::string& worker, Instant now);
+  std::optional<LeaseKey> Assign(const std::string& name, Instant now);
   // Ends leases that expired and attempts that stand still.
   void Expire(Instant now);
   // Whether some task could be leased, now or when its time comes.

@@ -6,10 +6,11 @@
 CHECKPOINT is a Megatron checkpoint; SCRATCH is a directory on the file system that is measured, with room for three
 copies. In each of the runs, one after the other and in another order every time: `cp -r` of the exported directory,
 `openssl dgst -sha256` of its files, `slipway export` with SHA-256 and with --digest none, and the peer where one is
-given (a shell command with {checkpoint} and {output} in it). Everything is read before each command, so the page cache is warm;
-what a run wrote is removed, dirty pages are flushed, and free memory is touched, outside the measured time and before
-every command alike. Touched, because a virtual machine that reports free memory to its host pays for every page that it
-takes anew, about a second a gigabyte: that would measure the host. What it hides is in RESULTS.md. Prints a Markdown table of medians.
+given (a shell command with {checkpoint} and {output} in it). Everything is read before each
+command, so the page cache is warm; what a run wrote is removed, dirty pages are flushed, and free memory is touched,
+outside the measured time and before every command alike. Touched, because a virtual machine that reports free memory to
+its host pays for every page that it takes anew, about a second a gigabyte: that would measure the host. What it hides is
+in RESULTS.md. Prints a Markdown table of medians.
 """
 import argparse
 import mmap

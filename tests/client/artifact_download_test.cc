@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kChunk = 64 * 1024;
+constexpr std::size_t kChunk = std::size_t{64} << 10;
 
 // Serves files from memory, with faults on demand.
 class FakeArtifacts : public v1::ArtifactService::Service {

@@ -15,7 +15,7 @@ namespace slipway {
 namespace {
 
 std::string LogPath(const std::string& name) {
-  const std::string path = testing::TempDir() + "/" + name;
+  std::string path = testing::TempDir() + "/" + name;
   std::filesystem::remove(path);
   return path;
 }

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include <stdlib.h>
+#include <cstdlib>
 
 #include <gtest/gtest.h>
 

@@ -34,6 +34,7 @@ TEST(PosixFileSystem, PartsOfAnySizeLandOneAfterTheOtherFromTheOffset) {
     expected += pieces.back();
   }
   std::vector<iovec> parts;
+  parts.reserve(pieces.size());
   for (std::string& piece : pieces) {
     parts.push_back({piece.data(), piece.size()});
   }

@@ -147,7 +147,7 @@ class Usage(unittest.TestCase):
 
     def test_formats_that_need_calibration_are_refused_without_it(self):
         with Scratch() as scratch:
-            for options in (["--quantization", "int4-gptq"], ["--quantization", "nvfp4-awq"]):
+            for options in (["--quantization", "int4-awq"], ["--quantization", "nvfp4-awq"]):
                 with self.subTest(options):
                     result = slipway("export", CHECKPOINTS / FIXTURE, scratch / "out", *options)
                     self.assertEqual((REFUSED, "OPTION_UNSUPPORTED"), (result.returncode, reason_of(result)),

@@ -69,21 +69,20 @@ class CoordinatorTest : public testing::Test {
   }
 
   absl::StatusOr<ExportView> Create(const std::string& request_id = "", const std::string& digest = "") {
-    return Wait<ExportView>([&](Reply<ExportView> reply) {
+    return Wait<ExportView>([&](const Reply<ExportView>& reply) {
       coordinator_->Create(
           {.spec = "spec", .checkpoint = "/c", .output = {}, .request_id = request_id, .request_digest = digest},
-          std::move(reply));
+          reply);
     });
   }
   absl::StatusOr<ExportView> Get(const std::string& id) {
-    return Wait<ExportView>([&](Reply<ExportView> reply) { coordinator_->Get(id, std::move(reply)); });
+    return Wait<ExportView>([&](const Reply<ExportView>& reply) { coordinator_->Get(id, reply); });
   }
   absl::StatusOr<SynchronizeAnswer> Synchronize(std::vector<TaskReport> tasks = {}) {
-    return Wait<SynchronizeAnswer>([&](Reply<SynchronizeAnswer> reply) {
+    return Wait<SynchronizeAnswer>([&](const Reply<SynchronizeAnswer>& reply) {
       coordinator_->Synchronize(
           coordinator_->NewTicket(),
-          {.worker = "w", .incarnation = "1", .version = {}, .free_slots = 1, .tasks = std::move(tasks)},
-          std::move(reply));
+          {.worker = "w", .incarnation = "1", .version = {}, .free_slots = 1, .tasks = std::move(tasks)}, reply);
     });
   }
 
@@ -98,7 +97,7 @@ TEST_F(CoordinatorTest, WhatCannotBeStoredIsNotAcknowledgedAndDidNotHappen) {
   EXPECT_EQ(ReasonOf(Create("id").status()), Reason::kStoreFailed);
   failing_ = false;
   const auto listed = Wait<std::vector<ExportView>>(
-      [&](Reply<std::vector<ExportView>> reply) { coordinator_->List({}, std::move(reply)); });
+      [&](const Reply<std::vector<ExportView>>& reply) { coordinator_->List({}, reply); });
   EXPECT_THAT(*listed, IsEmpty());
   EXPECT_TRUE(Create("id").ok()) << "the server works on as soon as the disk does";
 }

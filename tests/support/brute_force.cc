@@ -188,7 +188,7 @@ std::string Replaced(std::string text, std::string_view from, std::string_view t
 }
 
 // Families that spell the same tensors otherwise, by what the golden's names show.
-Tensors AsTheGoldenSpells(Tensors tensors, const Tensors& golden) {
+Tensors AsTheGoldenSpells(const Tensors& tensors, const Tensors& golden) {
   using Spellings = std::vector<std::pair<std::string_view, std::string_view>>;
   static const Spellings kMixtral = {
       {".mlp.", ".block_sparse_moe."}, {".gate_proj.", ".w1."}, {".down_proj.", ".w2."}, {".up_proj.", ".w3."}};
@@ -205,12 +205,12 @@ Tensors AsTheGoldenSpells(Tensors tensors, const Tensors& golden) {
   };
   const Spellings spellings = shows(".block_sparse_moe.") ? kMixtral : shows("backbone.") ? kNemotronH : Spellings();
   Tensors renamed;
-  for (auto& [name, tensor] : tensors) {
+  for (const auto& [name, tensor] : tensors) {
     std::string spelled = name;
     for (const auto& [from, to] : spellings) {
       spelled = Replaced(std::move(spelled), from, to);
     }
-    renamed[spelled] = std::move(tensor);
+    renamed[spelled] = tensor;
   }
   return renamed;
 }

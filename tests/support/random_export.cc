@@ -1,6 +1,6 @@
 #include "tests/support/random_export.h"
 
-#include <stdlib.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp is not in <cstdlib>
 
 #include <algorithm>
 #include <cstddef>

@@ -11,7 +11,6 @@
 namespace slipway::server {
 namespace {
 
-using testing::ElementsAre;
 using testing::SizeIs;
 
 constexpr std::int64_t kMebibyte = 1 << 20;

@@ -15,7 +15,7 @@ class EphemeralTest : public ServiceTest {
     v1::InspectCheckpointRequest request;
     request.set_checkpoint(checkpoint);
     v1::InspectCheckpointResponse response;
-    const absl::Status status = StatusOf(
+    absl::Status status = StatusOf(
         [&](grpc::ClientContext& context) { return checkpoints_->InspectCheckpoint(&context, request, &response); });
     if (json != nullptr) {
       *json = response.inspection_json();

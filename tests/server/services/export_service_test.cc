@@ -11,7 +11,6 @@ namespace slipway::server {
 namespace {
 
 using testing::AllOf;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -115,7 +114,7 @@ TEST_F(ExportServiceTest, AllViolationsOfARequestComeAtOnce) {
 
 TEST_F(ExportServiceTest, WhatThisVersionCannotWriteIsUnsupportedNotMalformed) {
   v1::CreateExportRequest request = Request();
-  request.mutable_spec()->set_quantization("nvfp4-awq");
+  request.mutable_spec()->set_quantization("int4-gptq");
   EXPECT_EQ(ReasonOf(CreateStatus(request)), Reason::kOptionUnsupported);
 }
 

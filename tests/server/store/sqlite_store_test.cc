@@ -134,6 +134,7 @@ TEST_F(SqliteStoreTest, PagesAreNewestFirstAndFilteredInTheStore) {
   const auto ids = [&](const ListQuery& query) {
     std::vector<std::string> found;
     const std::vector<ExportRecord> page = *store->List(query);
+    found.reserve(page.size());
     for (const ExportRecord& record : page) {
       found.push_back(record.id);
     }
@@ -206,7 +207,7 @@ TEST_F(SqliteStoreTest, ACorruptStoreIsRefused) {
     ASSERT_TRUE(store->Commit(changes).ok());
   }
   std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(4096 * 3);
+  file.seekp(std::streamoff{4096} * 3);
   file << std::string(8192, '\xAB');
   file.close();
   EXPECT_EQ(ReasonOf(OpenSqliteStore(path_).status()), Reason::kStoreFailed);

@@ -32,7 +32,7 @@ class PlanCacheTest : public ::testing::Test {
   absl::Status unchanged_;
   int made_ = 0;
   PlanCache cache_{Source(), 2};
-  const engine::ExportOptions options_;
+  const engine::ExportOptions options_{};
 };
 
 TEST_F(PlanCacheTest, AnUnchangedPlanIsMadeOnce) {

@@ -43,8 +43,9 @@ std::string SpellBigInteger(std::string_view bytes) {
     }
   }
   std::string digits;
-  for (auto c = magnitude.rbegin(); c != magnitude.rend(); ++c) {
-    digits += fmt::format("{:02x}", static_cast<unsigned char>(*c));
+  std::ranges::reverse(magnitude);
+  for (const char c : magnitude) {
+    digits += fmt::format("{:02x}", static_cast<unsigned char>(c));
   }
   digits.erase(0, std::min(digits.find_first_not_of('0'), digits.size() - 1));
   return (negative ? "-0x" : "0x") + digits;

@@ -14,7 +14,7 @@ class IgnoredTally {
  public:
   // `bytes` is absent where the size is not known.
   void Add(std::string_view reason, std::string_view name, std::optional<std::int64_t> bytes);
-  void Add(const IgnoredEntries& entries);
+  void Add(const IgnoredEntries& added);
   // In the order in which the reasons came.
   [[nodiscard]] std::vector<IgnoredEntries> Take();
 

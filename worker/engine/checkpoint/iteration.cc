@@ -144,8 +144,8 @@ absl::StatusOr<IterationDirectory> OpenIteration(std::shared_ptr<const SourceDir
 }
 
 // `path` is one checkpoint: which iteration it is stands in its name, if anywhere.
-absl::StatusOr<IterationDirectory> TakeAsItIs(std::shared_ptr<const SourceDirectory> root, const std::string& path,
-                                              const ReadOptions& options) {
+absl::StatusOr<IterationDirectory> TakeAsItIs(const std::shared_ptr<const SourceDirectory>& root,
+                                              const std::string& path, const ReadOptions& options) {
   const std::string_view name = LastComponent(path);
   const std::optional<std::int64_t> number = IterationOfName(name);
   if (options.iteration && number != options.iteration) {

@@ -57,8 +57,9 @@ class LegacyReader {
     SLIPWAY_RETURN_IF_ERROR(CompleteArguments(directory_, first.common));
     const CommonState common = first.common;  // the first file's arguments speak for all
     SLIPWAY_ASSIGN_OR_RETURN(grid_, LayOutRanks(paths, common.layout));
+    const std::string first_file = first.name;
     for (const std::string& file : grid_.files) {
-      if (file == first.name) {
+      if (file == first_file) {
         ranks_.push_back(std::move(first));
         continue;
       }
@@ -269,9 +270,9 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> ReadLegacyCheckpoint(std::shar
   checkpoint->iteration = iteration;
   checkpoint->release = release;
   checkpoint->writer = "Megatron-LM, legacy format";
-  checkpoint->directory = directory;
+  checkpoint->directory = std::move(directory);
   checkpoint->root = std::move(root);
-  SLIPWAY_RETURN_IF_ERROR(LegacyReader(*directory, *checkpoint).Run());
+  SLIPWAY_RETURN_IF_ERROR(LegacyReader(*checkpoint->directory, *checkpoint).Run());
   return checkpoint;
 }
 

@@ -45,7 +45,7 @@ struct Place {
   std::int64_t pipeline = 0;
   std::int64_t tensor = 0;
   std::int64_t expert = 0;
-  auto operator<=>(const Place&) const = default;
+  auto operator<=>(const Place&) const = default;  // NOLINT(modernize-use-nullptr): as of LeaseKey
 };
 
 // Of two numbers the first is the pipeline rank; one alone is what the run had ranks of.

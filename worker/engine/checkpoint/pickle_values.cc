@@ -274,7 +274,7 @@ absl::Status PickleMachine::Extend(PickleValue container, std::span<const Pickle
   if (count > node.item_capacity) {
     const bool is_last = node.first_item + std::size_t{node.item_capacity} == items.size();
     const std::size_t capacity =
-        is_last || node.item_count == 0 ? count : std::max<std::size_t>(count, 2 * node.item_count);
+        is_last || node.item_count == 0 ? count : std::max(count, std::size_t{2} * node.item_count);
     const std::size_t first = is_last ? node.first_item : items.size();
     if (first + capacity > kMaximumItems) {
       return Limit(fmt::format("the pickle holds more than {} values", kMaximumItems));

@@ -66,6 +66,6 @@ absl::StatusOr<StatedConfiguration> ReadArguments(const nlohmann::json& argument
 
 // From a config.json of one of the families in the tables: sizes and settings, of the text in a model that sees too.
 // Which weights the model has is to be seen in the checkpoint, not there. CONFIGURATION_INVALID as above.
-absl::StatusOr<StatedConfiguration> ReadHfConfig(const nlohmann::json& config);
+absl::StatusOr<StatedConfiguration> ReadHfConfig(const nlohmann::json& whole);
 
 }  // namespace slipway::engine

@@ -126,8 +126,8 @@ class Builder {
   [[nodiscard]] ordered_json TargetModules() const {
     std::set<std::string> names;
     for (const std::string& module : modules_) {
-      std::string own = ModuleOf(module);
-      names.insert(unchanged_.contains(own) ? module : std::move(own));
+      const std::string own = ModuleOf(module);
+      names.insert(unchanged_.contains(own) ? module : own);
     }
     return names;
   }

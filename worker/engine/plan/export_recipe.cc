@@ -66,9 +66,13 @@ absl::Status CheckIsCalibratedFor(const Format& format, const Ranges* calibrated
   for (const auto& [module, given] : calibrated->modules) {
     if (given.format != "none" && given.format != format.name) {
       return Refused(module,
-                     fmt::format("--quantization {}: the checkpoint was calibrated for {}; --quantization "
-                                 "checkpoint exports each module as it was calibrated",
-                                 format.name, given.format.empty() ? "a format that is not known" : given.format));
+                     given.format.empty()
+                         ? fmt::format("--quantization {}: the checkpoint was calibrated for a format that is "
+                                       "not known; choose one that needs no calibration",
+                                       format.name)
+                         : fmt::format("--quantization {}: the checkpoint was calibrated for {}; --quantization "
+                                       "checkpoint exports each module as it was calibrated",
+                                       format.name, given.format));
     }
   }
   return absl::OkStatus();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <map>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -20,7 +19,6 @@
 #include "worker/engine/target/huggingface.h"
 #include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/element_transform.h"
-#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 namespace {

@@ -92,9 +92,9 @@ class Stage {
     if (!weight.input_amax || *weight.input_amax <= 0) {
       return Error(
           Reason::kOptionUnsupported,
-          fmt::format("{} stores a scale of the layer's input, and {} has no range of it: supply one with --ranges, "
+          fmt::format("{} stores a scale of the layer's input, and {} a range of it: supply one with --ranges, "
                       "set activations or default_input_amax in --recipe, or leave the module out there",
-                      weight.format->name, ranges_ == nullptr ? "nothing" : ranges_->origin),
+                      weight.format->name, ranges_ == nullptr ? "nothing gives" : ranges_->origin + " lacks"),
           {.tensor = weight.module});
     }
     return absl::OkStatus();

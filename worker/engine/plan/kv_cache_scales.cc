@@ -51,8 +51,8 @@ absl::Status AddKvCacheScales(KvCache kv_cache, ConfigForm form, const Ranges* r
   if (kv_cache == KvCache::kNone) {
     return absl::OkStatus();
   }
-  const auto refused = [](std::string_view attention, std::string message) {
-    return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(attention)});
+  const auto refused = [](std::string_view attention, std::string_view message) {
+    return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(attention)});
   };
   if (const auto why = WhyNotKvCache(form, kv_cache)) {
     return refused("", fmt::format("--kv-cache {}: {}", kv_cache == KvCache::kFp8 ? "fp8" : "nvfp4", *why));
@@ -64,9 +64,10 @@ absl::Status AddKvCacheScales(KvCache kv_cache, ConfigForm form, const Ranges* r
   for (const std::string& attention : attentions) {
     const auto found = ranges == nullptr ? decltype(ranges->attention.end())() : ranges->attention.find(attention);
     if (ranges == nullptr || found == ranges->attention.end() || !found->second.key_amax || !found->second.value_amax) {
-      return refused(attention, fmt::format("--kv-cache stores scales of its keys and values, and {} has no ranges of "
-                                            "them: supply {}.k_amax and .v_amax with --ranges",
-                                            ranges == nullptr ? "nothing" : ranges->origin, attention));
+      return refused(attention,
+                     fmt::format("--kv-cache stores scales of its keys and values, and {} ranges of "
+                                 "them: supply {}.k_amax and .v_amax with --ranges",
+                                 ranges == nullptr ? "nothing gives" : ranges->origin + " lacks", attention));
     }
     const bool modelopt = form == ConfigForm::kModelOpt;
     plan.tensors.push_back(ScaleOf(attention + (modelopt ? ".k_proj.k_scale" : ".k_scale"), *found->second.key_amax));

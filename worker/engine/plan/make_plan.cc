@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <iterator>
 #include <limits>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -119,6 +120,22 @@ absl::Status CheckRangesAreOfInputs(const Ranges& calibrated) {
   return absl::OkStatus();
 }
 
+// A recipe may name the form of a format that calibration makes; without calibration it is that form alone.
+void WarnOfMissingCalibration(const Recipe& recipe, ExportPlan& plan) {
+  std::set<std::string_view> formats;
+  for (const RecipeRule& rule : recipe.rules) {
+    if (rule.format != nullptr && rule.format->needs_calibration) {
+      formats.insert(rule.format->name);
+    }
+  }
+  for (const std::string_view format : formats) {
+    plan.warnings.push_back(
+        fmt::format("{} is written without calibration: values are rounded to the nearest, no scales of inputs are "
+                    "taken into account",
+                    format));
+  }
+}
+
 // Cuts Hugging Face's tensors for the target's ranks, quantized by `recipe` unless it is null.
 absl::Status LayOutRanks(const RankTarget& target, const Recipe* recipe, const Ranges* ranges, std::int64_t layers,
                          ExportPlan& plan) {
@@ -151,6 +168,9 @@ absl::Status QuantizeAndLayOut(const Ranges* calibrated, std::int64_t layers, Ex
     if (calibrated != nullptr) {
       SLIPWAY_RETURN_IF_ERROR(CheckRangesAreOfInputs(*calibrated));
     }
+  }
+  if (recipe && calibrated == nullptr) {
+    WarnOfMissingCalibration(*recipe, plan);
   }
   const Ranges* const ranges = supplied ? &*supplied : calibrated;
   if (const RankTarget* const target = FindRankTarget(plan.options.targets.front())) {

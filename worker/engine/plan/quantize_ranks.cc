@@ -219,9 +219,10 @@ class Stage {
     const auto found = ranges_ == nullptr ? decltype(ranges_->attention.end())() : ranges_->attention.find(attention);
     if (ranges_ == nullptr || found == ranges_->attention.end() || !found->second.key_amax ||
         !found->second.value_amax) {
-      return Refused(attention, fmt::format("--kv-cache stores a scale of its keys and values, and {} has no ranges of "
-                                            "them: supply {}.k_amax and .v_amax with --ranges",
-                                            ranges_ == nullptr ? "nothing" : ranges_->origin, attention));
+      return Refused(attention,
+                     fmt::format("--kv-cache stores a scale of its keys and values, and {} ranges of "
+                                 "them: supply {}.k_amax and .v_amax with --ranges",
+                                 ranges_ == nullptr ? "nothing gives" : ranges_->origin + " lacks", attention));
     }
     const float amax = std::max(*found->second.key_amax, *found->second.value_amax);
     OutputTensor output;

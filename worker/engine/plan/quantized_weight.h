@@ -20,7 +20,7 @@ namespace slipway::engine {
 absl::StatusOr<QuantizedWeight> MakeQuantizedWeight(LinearWeight weight, const RecipeRule& rule, const Layout& layout,
                                                     ScaleSearch search, std::string_view architecture);
 
-// Gives the weight what is known of it, unless it is no longer what that is known of. `ranges` may be null.
+// Gives the weight what is known of it, unless scales of its input were multiplied back into it. `ranges` may be null.
 // OPTION_UNSUPPORTED, naming the module, where its layout cannot hold that.
 absl::Status TakeRanges(const Ranges* ranges, const AbsorbedScales& absorbed, QuantizedWeight& weight);
 

@@ -1,6 +1,8 @@
 // Square blocks that do not fit a model's matrices: legal in the files, but not for every engine.
 #pragma once
 
+#include <cstdint>
+
 #include "worker/engine/plan/export_plan.h"
 
 namespace slipway::engine {
@@ -9,5 +11,8 @@ namespace slipway::engine {
 // no whole blocks (inputs are quantized in groups as long as a block is wide), and rows that are none where the engine
 // puts a fused sibling below them.
 void WarnOfRaggedBlocks(ExportPlan& plan);
+
+// kLoads* of the consumers that do not load the plan's weights for these reasons, whatever their layouts say.
+std::uint8_t KeptFromByRaggedBlocks(const ExportPlan& plan);
 
 }  // namespace slipway::engine

@@ -297,9 +297,10 @@ absl::StatusOr<HuggingFaceModel> HuggingFaceModelOf(const ExportPlan& plan) {
   HuggingFaceModel model;
   model.architecture = plan.architecture;
   if (model.architecture.empty()) {
-    return Error(
-        Reason::kArchitectureUnsupported,
-        "config.json names no architecture, which a target with ranks must know; --target huggingface need not");
+    return Error(Reason::kArchitectureUnsupported,
+                 "config.json names no architecture, which a target with ranks must know: add architectures to it, or "
+                 "use --target huggingface",
+                 {.file = "config.json"});
   }
   const auto config = std::ranges::find(plan.texts, "config.json", &TextFile::path);
   if (config != plan.texts.end()) {

@@ -3,7 +3,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "common/error.h"
@@ -11,8 +10,8 @@
 namespace slipway::engine {
 
 // OPTION_UNSUPPORTED, naming the tensor or module; empty where it is none's in particular.
-inline absl::Status Refused(std::string_view tensor, std::string message) {
-  return Error(Reason::kOptionUnsupported, std::move(message), {.tensor = std::string(tensor)});
+inline absl::Status Refused(std::string_view tensor, std::string_view message) {
+  return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(tensor)});
 }
 
 }  // namespace slipway::engine

@@ -1,6 +1,5 @@
 #include "worker/engine/plan/transform_warnings.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>

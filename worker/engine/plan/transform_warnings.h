@@ -5,7 +5,8 @@
 
 namespace slipway::engine {
 
-// Adds to the plan's warnings what happens to values of its tensors, which must be those that are written, unquantized.
+// Adds to the plan's warnings what happens to the values of its tensors, before any is quantized: the values of one
+// that will be are converted, too.
 void WarnOfTransforms(ExportPlan& plan);
 
 }  // namespace slipway::engine

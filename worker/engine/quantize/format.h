@@ -98,7 +98,7 @@ struct Format {
   std::int64_t column_multiple = 1;           // K, beside `group` of kGroup
   std::int64_t row_multiple = 1;              // N
   bool shares_tensor_scale = false;           // fused siblings have one TensorScale and one input range
-  bool needs_calibration = false;             // without ranges or a calibrated checkpoint it is refused
+  bool needs_calibration = false;             // --quantization wants a calibrated checkpoint, a recipe warns
   double error_bound = 0;                     // relative Frobenius error of weights like N(0, s), at most
 };
 
@@ -128,7 +128,7 @@ std::string WhyNoLayout(const Format& format, const LayoutWish& wish);
 struct FormatChoice {
   const Format* format = nullptr;
   std::optional<bool> symmetric = {};
-  auto operator<=>(const FormatChoice&) const = default;
+  auto operator<=>(const FormatChoice&) const = default;  // NOLINT(modernize-use-nullptr): as of LeaseKey
 };
 
 // The form in which all formats of a recipe have a layout, the one that most consumers load; absent where there is

@@ -1,6 +1,7 @@
 #include "worker/engine/quantize/recipe.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "worker/engine/quantize/module_patterns.h"
 
@@ -44,9 +45,10 @@ bool Matches(const RecipeRule& rule, std::string_view module, std::optional<std:
 const RecipeRule* RuleFor(const Recipe& recipe, std::string_view module, std::optional<std::int64_t> layer,
                           std::int64_t layers) {
   const bool prediction = layer && *layer >= layers;
-  for (auto rule = recipe.rules.rbegin(); rule != recipe.rules.rend(); ++rule) {
-    if (Matches(*rule, module, layer, layers) && (rule->format == nullptr || Means(*rule, module, prediction))) {
-      return rule->format == nullptr ? nullptr : &*rule;
+  for (std::size_t i = recipe.rules.size(); i-- > 0;) {
+    const RecipeRule& rule = recipe.rules[i];
+    if (Matches(rule, module, layer, layers) && (rule.format == nullptr || Means(rule, module, prediction))) {
+      return rule.format == nullptr ? nullptr : &rule;
     }
   }
   return nullptr;

@@ -67,7 +67,7 @@ absl::Status LoadedSegment::ReadWindows(const Checkpoint& checkpoint) {
       return Error(Reason::kCheckpointChanged, "the file changed since the plan was made",
                    {.file = file.name, .offset = range.begin});
     }
-    windows_.push_back(window);
+    windows_.emplace_back(window);
     free_ += PagesOf(range);
   }
   return absl::OkStatus();
@@ -208,8 +208,8 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
   }
   const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(quantized.weight)];
   SLIPWAY_ASSIGN_OR_RETURN(const std::span<const std::byte> values, ValuesOf(plan, weight.values, part));
-  const absl::Status done = CodeBands(weight, quantized, quantization, values, AmaxesOf(weight, part),
-                                      part.first_element, output, statistics_.back());
+  absl::Status done = CodeBands(weight, quantized, quantization, values, AmaxesOf(weight, part), part.first_element,
+                                output, statistics_.back());
   if (!done.ok() && ReasonOf(done) == Reason::kCheckpointCorrupt && part.value_part_count > 0) {
     const TensorPart& first = segment_.value_parts[part.first_value_part];
     const std::int32_t file = first.permuted ? segment_.permuted[*first.permuted].rows.front().source.file

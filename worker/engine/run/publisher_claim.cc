@@ -38,7 +38,7 @@ absl::Status PublisherClaim::Take() {
     return LeaseLost(output_);
   }
   SLIPWAY_KILL_POINT("publish-before-claim");
-  const absl::Status renamed = files_.Rename(from, claimed_, RenameMode::kNoReplace);
+  absl::Status renamed = files_.Rename(from, claimed_, RenameMode::kNoReplace);
   if (!renamed.ok()) {
     return files_.Exists(from) ? renamed : LeaseLost(output_);
   }
@@ -54,7 +54,7 @@ absl::Status PublisherClaim::Reveal(bool overwrite) {
   if (!overwrite) {
     return OutputExists(output_);
   }
-  const absl::Status exchanged = files_.Rename(claimed_, output_, RenameMode::kExchange);
+  absl::Status exchanged = files_.Rename(claimed_, output_, RenameMode::kExchange);
   if (!absl::IsUnimplemented(exchanged)) {
     return exchanged;
   }

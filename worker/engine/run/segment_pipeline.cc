@@ -86,7 +86,7 @@ void SegmentPipeline::RunLane(LaneState& lane, std::unique_lock<std::mutex>& loc
     ++first_slot_;
   }
   if (!status.ok()) {
-    Fail(std::move(status));
+    Fail(status);
   }
   changed_.notify_all();
   lock.unlock();
@@ -123,7 +123,7 @@ void SegmentPipeline::LoadNext(std::unique_lock<std::mutex>& lock) {
   changed_.notify_all();
 }
 
-void SegmentPipeline::Fail(absl::Status status) {
+void SegmentPipeline::Fail(const absl::Status& status) {
   status_.Update(status);
   changed_.notify_all();
 }

@@ -62,7 +62,7 @@ class SegmentPipeline {
   bool Step(std::unique_lock<std::mutex>& lock);
   void RunLane(LaneState& lane, std::unique_lock<std::mutex>& lock);
   void LoadNext(std::unique_lock<std::mutex>& lock);
-  void Fail(absl::Status status);
+  void Fail(const absl::Status& status);
   [[nodiscard]] Slot* SlotOf(std::int64_t number);
 
   const ExportPlan& plan_;

@@ -1,6 +1,6 @@
 #include "worker/engine/storage/fault_guard.h"
 
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): sigaction is not in <csignal>
 #include <sys/mman.h>
 #include <unistd.h>
 

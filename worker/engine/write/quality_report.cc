@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "worker/engine/plan/ragged_blocks.h"
 #include "worker/engine/write/quality_text.h"
 
 namespace slipway::engine {
@@ -144,10 +145,11 @@ class Maker {
       first.emplace(weight.format->name, &weight);
       ranges[weight.format->name] += weight.input_amax ? 1 : 0;
     }
+    const auto possible = static_cast<std::uint8_t>(~KeptFromByRaggedBlocks(plan_));
     std::uint8_t all = 0xFF;
     std::int64_t with_ranges = 0;
     for (const auto& [name, weight] : first) {
-      const std::uint8_t loaders = experts ? weight->layout->expert_loaders : weight->layout->loaders;
+      const std::uint8_t loaders = (experts ? weight->layout->expert_loaders : weight->layout->loaders) & possible;
       all &= loaders;
       QualityFormat& format = report_.formats.emplace_back();
       format.format = weight->format;

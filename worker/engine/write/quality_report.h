@@ -22,7 +22,7 @@ struct ModulePlace {
   std::string prefix;       // "model.layers"; empty where the name has no number
   std::int64_t layer = -1;  // 3; -1 where the name has no number
   std::string kind;         // without the layer and the block within it; experts' numbers are "*"
-  auto operator<=>(const ModulePlace&) const = default;
+  auto operator<=>(const ModulePlace&) const = default;  // NOLINT(modernize-use-nullptr): as of LeaseKey
 };
 ModulePlace PlaceOf(std::string_view module);
 std::string LayerName(const ModulePlace& place);  // "model.layers.3"; empty outside of layers

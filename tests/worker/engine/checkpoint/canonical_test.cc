@@ -15,10 +15,10 @@ namespace {
 
 using testing::HasSubstr;
 
-Checkpoint Holding(std::vector<std::pair<std::string, Shape>> tensors) {
+Checkpoint Holding(const std::vector<std::pair<std::string, Shape>>& tensors) {
   Checkpoint checkpoint;
-  for (auto& [name, shape] : tensors) {
-    checkpoint.tensors.push_back({.name = std::move(name), .dtype = DType::kBF16, .shape = shape, .pieces = {}});
+  for (const auto& [name, shape] : tensors) {
+    checkpoint.tensors.push_back({.name = name, .dtype = DType::kBF16, .shape = shape, .pieces = {}});
   }
   return checkpoint;
 }

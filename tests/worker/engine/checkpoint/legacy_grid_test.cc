@@ -15,6 +15,7 @@ using testing::ElementsAre;
 
 std::vector<RankPath> Paths(const std::vector<std::string>& directories) {
   std::vector<RankPath> paths;
+  paths.reserve(directories.size());
   for (const std::string& directory : directories) {
     paths.push_back({*ParseRankDirectory(directory), directory});
   }

@@ -26,12 +26,13 @@ View At(const std::vector<std::int64_t>& shape, std::int64_t first) {
 class LegacySplit : public test::LegacyDirectory {
  protected:
   // Both ranks of two; the second's elements count from 50 on.
-  void WriteBoth(Model model) {
+  void WriteBoth(const Model& model) {
     Write("mp_rank_00", model, kTwoRanks);
-    for (auto& [name, view] : model) {
+    Model second = model;
+    for (auto& [name, view] : second) {
       view.offset += 50;
     }
-    Write("mp_rank_01", model, kTwoRanks);
+    Write("mp_rank_01", second, kTwoRanks);
   }
 };
 

@@ -16,7 +16,7 @@ namespace {
 using test::PickleWriter;
 using testing::HasSubstr;
 using Kind = PickleValue::Kind;
-using std::string_literals::operator""s;
+using std::string_literals::operator""s;  // NOLINT(misc-unused-using-decls): literals use it
 
 absl::StatusOr<PickleDocument> Parse(std::string_view bytes, PickleFolder* folder = nullptr) {
   return ParsePickle(test::WindowOn(bytes), {.file = "x.pt", .file_position = 1000, .folder = folder});

@@ -95,11 +95,12 @@ TEST(QuantizerState, ClassesOfModelOptAreNamesAndNothingElse) {
 }
 
 TEST(QuantizerState, OtherClassesAreRefusedByName) {
-  for (const auto& [module, name] : {std::pair("os", "system"), std::pair("builtins", "eval")}) {
-    const auto quantizers = Read(Saved(Archive(State(
-        [&](PickleWriter& pickle) { pickle.Text("x").Global(module, name).Mark().Text("true").Tuple().Reduce(); }))));
+  for (const auto& global : {std::pair("os", "system"), std::pair("builtins", "eval")}) {
+    const auto quantizers = Read(Saved(Archive(State([&](PickleWriter& pickle) {
+      pickle.Text("x").Global(global.first, global.second).Mark().Text("true").Tuple().Reduce();
+    }))));
     EXPECT_EQ(ReasonOf(quantizers.status()), Reason::kPickleForbiddenGlobal);
-    EXPECT_THAT(std::string(quantizers.status().message()), HasSubstr(name));
+    EXPECT_THAT(std::string(quantizers.status().message()), HasSubstr(global.second));
     EXPECT_EQ(WhereOf(quantizers.status()).tensor, "m._extra_state/shard_0_1");
   }
 }

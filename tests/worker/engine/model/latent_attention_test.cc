@@ -32,8 +32,8 @@ struct Dimensions {
 
 void AddLayer(Checkpoint& checkpoint, const std::string& prefix, bool experts) {
   const Dimensions d;
-  const auto add = [&](const std::string& name, Shape shape, DType dtype = DType::kBF16) {
-    test::AddTensor(checkpoint, test::Stored(prefix + name, dtype, std::move(shape)));
+  const auto add = [&](const std::string& name, const Shape& shape, DType dtype = DType::kBF16) {
+    test::AddTensor(checkpoint, test::Stored(prefix + name, dtype, shape));
   };
   add("input_layernorm.weight", {d.hidden});
   add("self_attention.linear_q_down_proj.weight", {d.query_rank, d.hidden});

@@ -119,6 +119,11 @@ TEST(InputScales, ACalibratedFormatAskedForByNameIsWhatTheCheckpointWasCalibrate
     EXPECT_EQ((*named)->tensors[i].name, calibrated->tensors[i].name);
     EXPECT_EQ((*named)->tensors[i].shape, calibrated->tensors[i].shape);
   }
+  ASSERT_EQ((*named)->quantized.size(), calibrated->quantized.size());
+  for (std::size_t i = 0; i < calibrated->quantized.size(); ++i) {
+    EXPECT_EQ((*named)->quantized[i].format, calibrated->quantized[i].format);
+    EXPECT_EQ(*(*named)->quantized[i].pre_quant_scale, *calibrated->quantized[i].pre_quant_scale);
+  }
   const auto other = PlanNamed("w4a8-awq");
   EXPECT_EQ(ReasonOf(other.status()), Reason::kOptionUnsupported) << Describe(other.status());
   EXPECT_THAT(Describe(other.status()), HasSubstr("calibrated for int4-awq"));

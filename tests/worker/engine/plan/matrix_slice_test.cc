@@ -88,18 +88,18 @@ std::vector<Case> Cases() {
 
 TEST(MatrixSlice, HoldsTheElementsOfItsRowsAndColumns) {
   std::mt19937 random(1);  // NOLINT(cert-msc51-cpp): the same slices in each run
-  const auto below = [&random](std::int64_t end) {
-    return std::uniform_int_distribution<std::int64_t>(0, end)(random);
+  const auto up_to = [&random](std::int64_t last) {
+    return std::uniform_int_distribution<std::int64_t>(0, last)(random);
   };
   for (const Case& a_case : Cases()) {
     const std::vector<Element> whole = ElementsOf(a_case.tensor.regions);
     ASSERT_EQ(static_cast<std::int64_t>(whole.size()), a_case.rows * a_case.columns);
     for (int i = 0; i < 200; ++i) {
       MatrixPart part;
-      part.first_row = below(a_case.rows - 1);
-      part.rows = 1 + below(a_case.rows - part.first_row - 1);
-      part.first_column = below(a_case.columns - 1);
-      part.columns = 1 + below(a_case.columns - part.first_column - 1);
+      part.first_row = up_to(a_case.rows - 1);
+      part.rows = 1 + up_to(a_case.rows - part.first_row - 1);
+      part.first_column = up_to(a_case.columns - 1);
+      part.columns = 1 + up_to(a_case.columns - part.first_column - 1);
       std::vector<SourceRegion> regions;
       const absl::Status status = AppendSlice(a_case.tensor, part, regions);
       ASSERT_TRUE(status.ok()) << Describe(status);

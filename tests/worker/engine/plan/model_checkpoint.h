@@ -67,7 +67,7 @@ inline nlohmann::json ArgumentsOf(const TinyModel& m) {
           {"fp16", false}};
 }
 
-inline StoredTensor Stored(std::string name, DType dtype, Shape shape) {
+inline StoredTensor Stored(std::string name, DType dtype, const Shape& shape) {
   StoredTensor tensor{.name = std::move(name), .dtype = dtype, .shape = shape, .pieces = {}};
   Piece piece;
   piece.offsets = Shape(shape.size(), 0);
@@ -79,8 +79,8 @@ inline StoredTensor Stored(std::string name, DType dtype, Shape shape) {
 inline std::vector<StoredTensor> LayerTensors(const TinyModel& m, const std::string& prefix) {
   const std::int64_t rows = (m.heads + 2 * m.groups) * m.dimension;
   std::vector<StoredTensor> tensors;
-  const auto add = [&](const std::string& suffix, Shape shape) {
-    tensors.push_back(Stored(prefix + suffix, m.dtype, std::move(shape)));
+  const auto add = [&](const std::string& suffix, const Shape& shape) {
+    tensors.push_back(Stored(prefix + suffix, m.dtype, shape));
   };
   add(m.fused_norms ? "self_attention.linear_qkv.layer_norm_weight" : "input_layernorm.weight", {m.hidden});
   add(m.fused_norms ? "mlp.linear_fc1.layer_norm_weight" : "pre_mlp_layernorm.weight", {m.hidden});

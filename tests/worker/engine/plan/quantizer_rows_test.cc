@@ -29,7 +29,7 @@ StoredTensor Cut(std::string name, const Shape& shape, const std::vector<std::in
   return tensor;
 }
 
-CanonicalTensor Whole(const Checkpoint& checkpoint, const std::string& name, std::vector<std::int32_t> stored) {
+CanonicalTensor Whole(const Checkpoint& checkpoint, const std::string& name, const std::vector<std::int32_t>& stored) {
   CanonicalTensor tensor{.name = name, .dtype = DType::kF32, .shape = {}, .parts = {}};
   for (const std::int32_t index : stored) {
     const Shape& shape = checkpoint.tensors[static_cast<std::size_t>(index)].shape;

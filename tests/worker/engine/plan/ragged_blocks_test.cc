@@ -1,5 +1,6 @@
 #include "worker/engine/plan/ragged_blocks.h"
 
+#include <cstdint>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -32,6 +33,7 @@ TEST(RaggedBlocks, WholeBlocksAndALastPartsRowsNeedNoWarning) {
   Add(plan, "mlp.up_proj", 128, 64, Sharing::kGroup);
   WarnOfRaggedBlocks(plan);
   EXPECT_THAT(plan.warnings, IsEmpty());
+  EXPECT_EQ(KeptFromByRaggedBlocks(plan), 0);
 }
 
 TEST(RaggedBlocks, ColumnsAndRowsAboveASiblingAreNamed) {
@@ -44,6 +46,16 @@ TEST(RaggedBlocks, ColumnsAndRowsAboveASiblingAreNamed) {
   EXPECT_THAT(plan.warnings, ElementsAre(AllOf(HasSubstr("columns of 3 weights"),
                                                HasSubstr("model.layers.0.self_attn.q_proj [576, 576]")),
                                          AllOf(HasSubstr("rows of 2 weights"), HasSubstr("q_proj [576, 576]"))));
+}
+
+TEST(RaggedBlocks, WhoDoesNotLoadThemIsKnown) {
+  ExportPlan rows;
+  Add(rows, "mlp.gate_proj", 192, 128);
+  Add(rows, "mlp.up_proj", 192, 128);
+  EXPECT_EQ(KeptFromByRaggedBlocks(rows), kLoadsVllm | kLoadsSglang);
+  ExportPlan columns;
+  Add(columns, "mlp.down_proj", 128, 192);
+  EXPECT_EQ(KeptFromByRaggedBlocks(columns), kLoadsVllm | kLoadsSglang | kLoadsTensorRtLlm | kLoadsTransformers);
 }
 
 }  // namespace

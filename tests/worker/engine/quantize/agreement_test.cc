@@ -14,7 +14,6 @@ namespace slipway::test {
 namespace {
 
 using engine::Measured;
-using engine::QuantizeJob;
 using engine::Values;
 
 class Agreement : public QuantizerTest {
@@ -211,6 +210,7 @@ TEST_P(Agreement, OnWhateverOutputsAreWanted) {
 
 TEST_P(Agreement, OnSquaredErrorsUnderManyScales) {
   std::vector<float> scales;
+  scales.reserve(19);
   for (int i = 0; i < 19; ++i) {
     scales.push_back(std::ldexp(1.0F + 0.1F * static_cast<float>(i % 7), i / 2 - 14));
   }

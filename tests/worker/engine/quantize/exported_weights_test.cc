@@ -60,7 +60,7 @@ class ExportedWeights : public QuantizerTest {
 
   // A scale for each element, of scales in row-major order for blocks of `columns` of one row.
   std::vector<float> Spread(const std::vector<float>& scales, std::size_t columns, bool every_row = false) {
-    std::vector<float> spread(32 * 256);
+    std::vector<float> spread(std::size_t{32} * 256);
     for (std::size_t i = 0; i < spread.size(); ++i) {
       spread[i] = scales.at((every_row ? i % 256 : i) / columns);
     }
@@ -132,10 +132,10 @@ TEST_P(ExportedWeights, OfCompressedTensorsIntegersHaveTheSameScalesAndDifferByT
 
 TEST_P(ExportedWeights, OfFp8DifferByTheSecondRoundingAlone) {
   const auto tensor_scale = ElementsOf<float>(Tensor("fp8.weight_scale"))[0];
-  ExpectSecondRounding(kFp8Tensor, "fp8.weight", Spread({tensor_scale}, 32 * 256),
+  ExpectSecondRounding(kFp8Tensor, "fp8.weight", Spread({tensor_scale}, std::size_t{32} * 256),
                        Quantize(quantizer(), kFp8Tensor, Source(), {.tensor_scale = tensor_scale}).codes);
   const float stored = FloatsOf(ValuesOf(Tensor("ct_fp8.weight_scale")))[0];
-  ExpectSecondRounding(kFp8Tensor, "ct_fp8.weight", Spread({stored}, 32 * 256),
+  ExpectSecondRounding(kFp8Tensor, "ct_fp8.weight", Spread({stored}, std::size_t{32} * 256),
                        Quantize(quantizer(), kFp8Tensor, Source(), {.tensor_scale = stored}).codes);
   EXPECT_EQ(TensorScale(InBF16(kFp8Tensor), 448 * tensor_scale), stored);
   const Quantized of_rows = Quantize(quantizer(), InBF16(kFp8Row), Source());

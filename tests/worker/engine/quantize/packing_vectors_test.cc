@@ -12,8 +12,6 @@
 namespace slipway::test {
 namespace {
 
-using engine::Values;
-
 class PackingVectors : public QuantizerTest {
  protected:
   // The codes of whole numbers, or of elements' own values, under a scale of 1.

@@ -35,7 +35,7 @@ class Export {
   Export() : checkpoint_(std::make_shared<Checkpoint>()) {}
 
   // A tensor of one piece: element i, in row-major order, has the bits first + i.
-  void Store(Shape shape, Element first) {
+  void Store(const Shape& shape, Element first) {
     Piece piece{.offsets = Shape(shape.size(), 0), .sizes = shape, .strides = {}};
     AddPiece(piece, Count(shape, first));
     checkpoint_->tensors.push_back({.name = "t", .dtype = DType::kBF16, .shape = shape, .pieces = {piece}});

@@ -1,6 +1,6 @@
 #include "worker/engine/storage/mapped_window.h"
 
-#include <signal.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): sigaction is not in <csignal>
 #include <unistd.h>
 
 #include <algorithm>
@@ -117,6 +117,7 @@ TEST_F(MappedWindow, TooManyAtOnceAreRefusedAndThenUsableAgain) {
 TEST_F(MappedWindow, ThreadsMapAtOnce) {
   std::atomic<int> wrong = 0;
   std::vector<std::jthread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (std::size_t i = 0; i < 500; ++i) {

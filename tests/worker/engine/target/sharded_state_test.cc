@@ -419,7 +419,7 @@ TEST(VllmSharded, ModelsThatItHasNoNamesForAreRefusedWithWhatWouldWork) {
 }
 
 TEST(VllmSharded, SizesOfNonsenseAreRefusedBeforeAnythingIsMadeOfThem) {
-  const auto set = [](const char* field, nlohmann::ordered_json value) {
+  const auto set = [](const char* field, const nlohmann::ordered_json& value) {
     return [field, value](HuggingFaceModel& model, auto&) { model.config[field] = value; };
   };
   constexpr std::int64_t kHuge = std::int64_t{1} << 39;

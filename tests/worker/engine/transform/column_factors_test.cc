@@ -49,7 +49,7 @@ TEST(ColumnFactors, EachElementOfAVectorHasItsOwn) {
 }
 
 TEST(ColumnFactors, EachColumnOfAMatrixHasItsOwnWhereverAPieceBegins) {
-  const std::vector<float> values = Made(7 * 1300);
+  const std::vector<float> values = Made(std::size_t{7} * 1300);
   const std::vector<float> factors = Made(1300);
   const OutputTensor tensor = Tensor({7, 1300}, factors);
   ASSERT_TRUE(CanScaleColumns(tensor));
@@ -85,7 +85,7 @@ TEST(ColumnFactors, OfStripsAreThoseOfTheColumnsThatTheyHold) {
 }
 
 TEST(ColumnFactors, RowsInAnotherOrderKeepTheirColumns) {
-  const std::vector<float> values = Made(6 * 8);
+  const std::vector<float> values = Made(std::size_t{6} * 8);
   const std::vector<float> factors = Made(8);
   OutputTensor tensor = Tensor({6, 8}, factors);
   tensor.permutation = {.view = {2, 3, 8}, .order = {1, 0, 2}};

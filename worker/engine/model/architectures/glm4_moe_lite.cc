@@ -23,6 +23,7 @@ const Architecture kGlm4MoeLite = {
     .blocks = kPredictingDecoderBlocks<kLatentLayerRules>,
     .fields = kFields,
     .fit = Fit,
+    .proof = Proof::kDerived,
 };
 
 }  // namespace slipway::engine

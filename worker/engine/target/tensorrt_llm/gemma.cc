@@ -73,9 +73,9 @@ absl::Status LearnGemma2(const HuggingFaceModel&, JsonFields& config, EngineMode
 absl::Status LearnGemma3(const HuggingFaceModel& source, JsonFields& config, EngineModel& model) {
   constexpr double kLocalBase = 10000.0;
   model.rope.local_base = model.rope.local_base.value_or(kLocalBase);
-  config.Size({"_sliding_window_pattern", "sliding_window_pattern"});
+  const std::int64_t pattern =
+      config.Size({"_sliding_window_pattern", "sliding_window_pattern"}).value_or(kUsualPattern);
   SLIPWAY_RETURN_IF_ERROR(config.status());
-  const std::int64_t pattern = PatternOf(source.config);
   const nlohmann::json* types = config.Find({"layer_types"});
   bool fits = types == nullptr || types->is_array();
   for (std::size_t layer = 0; fits && types != nullptr && layer < types->size(); ++layer) {

@@ -183,6 +183,7 @@ TEST_F(CudaQuantizer, ServesManyThreads) {
       MakeGuarded(reference(), {.coding = kNvfp4, .values = made.values(), .tensor_scale = 1e-3F}, kAllOutputs);
   std::vector<int> wrong(12);
   std::vector<std::thread> threads;
+  threads.reserve(wrong.size());
   for (int& count : wrong) {
     threads.emplace_back([&] {
       for (int i = 0; i < 50; ++i) {

@@ -72,6 +72,7 @@ TEST(Pieces, GiveWhatTheWholeBandGives) {
 TEST(Pieces, HaveTheirGivenRanges) {
   const MadeValues made(DType::kBF16, 300, 128, Kind::kNormal);
   std::vector<float> amaxes;
+  amaxes.reserve(300);
   for (int i = 0; i < 300; ++i) {
     amaxes.push_back(0.01F * static_cast<float>(1 + i % 9));
   }

@@ -108,7 +108,7 @@ TEST(TensorRtLlmQuantization, SizesThatTheBuilderRoundsUpAreRefusedOfVersionsTha
 }
 
 TEST(TensorRtLlmQuantization, GroupsThatOneTransposeWouldMissAreRefusedOfItsVersions) {
-  const std::vector<RankModule> modules = {ModuleOf("mlp.proj", &kInt4Awq, 128, 128 * 128)};
+  const std::vector<RankModule> modules = {ModuleOf("mlp.proj", &kInt4Awq, 128, std::int64_t{128} * 128)};
   EXPECT_THAT(Refusal(Describe(modules, "0.16")), HasSubstr("more rows"));
   EXPECT_TRUE(Describe(modules, "0.13").ok());
   EXPECT_TRUE(Describe(modules, "1.0").ok());
