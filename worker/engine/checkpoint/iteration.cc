@@ -199,7 +199,7 @@ absl::StatusOr<IterationDirectory> FindIteration(const std::string& path, const 
   SLIPWAY_ASSIGN_OR_RETURN(const Marks marks, FindMarks(*root, entries));
   const bool is_iteration = !marks.weights.empty() || (!marks.configuration.empty() && marks.run.empty());
   if (is_iteration && marks.nemo.empty()) {
-    return TakeAsItIs(std::move(root), path, options);
+    return TakeAsItIs(root, path, options);
   }
   if (!marks.nemo.empty()) {
     SLIPWAY_ASSIGN_OR_RETURN(IterationDirectory found, TakeAsItIs(root, path, options));

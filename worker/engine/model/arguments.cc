@@ -286,6 +286,7 @@ std::optional<std::vector<bool>> Meant(const json* frequency, std::size_t layers
     }
     return meant;
   }
+  // NOLINTNEXTLINE(misc-redundant-expression): clang-tidy 14 does not see the numbers
   const auto is_flag = [](const json& value) { return value == 0 || value == 1; };
   if (!frequency->is_array() || frequency->size() != layers || !std::ranges::all_of(*frequency, is_flag)) {
     return std::nullopt;
