@@ -11,9 +11,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/model/rule_instances.h"
+#include "worker/engine/plan/output_size.h"
 #include "worker/engine/plan/shard_layout.h"
 #include "worker/engine/plan/transforms.h"
 
@@ -99,12 +99,7 @@ class Builder {
   absl::Status Add(OutputTensor output, DType stored) {
     output.dtype = plan_.options.dtype.value_or(stored);
     output.transform = {.add_one = false, .from = stored, .to = output.dtype};
-    const auto elements = CheckedVolume(output.shape);
-    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
-    if (!bytes) {
-      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = output.name});
-    }
-    output.bytes = *bytes;
+    SLIPWAY_RETURN_IF_ERROR(SetBytes(output.name, output));
     plan_.tensors.push_back(std::move(output));
     return absl::OkStatus();
   }

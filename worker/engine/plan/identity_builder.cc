@@ -11,9 +11,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/plan/identity_config.h"
+#include "worker/engine/plan/output_size.h"
 #include "worker/engine/plan/source_quantization.h"
 #include "worker/engine/target/hf_directory.h"
 #include "worker/engine/target/huggingface.h"
@@ -136,12 +136,7 @@ class Builder {
       SLIPWAY_RETURN_IF_ERROR(Convert(stored, output));
     }
     output.dtype = output.transform.to;
-    const auto elements = CheckedVolume(output.shape);
-    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
-    if (!bytes) {
-      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = stored.name});
-    }
-    output.bytes = *bytes;
+    SLIPWAY_RETURN_IF_ERROR(SetBytes(stored.name, output));
     plan_.tensors.push_back(std::move(output));
     return absl::OkStatus();
   }

@@ -10,10 +10,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/model/rule_instances.h"
 #include "worker/engine/plan/compressed_weights.h"
+#include "worker/engine/plan/output_size.h"
 #include "worker/engine/plan/transforms.h"
 #include "worker/engine/transform/low_rank_update.h"
 
@@ -184,12 +184,7 @@ class Builder {
     output.transform = {.add_one = AddsOne(rule.transform), .from = source.dtype, .to = output.dtype};
     output.regions = std::move(regions);
     output.permutation = PermutationOf(rule.axes, output.shape);
-    const auto elements = CheckedVolume(output.shape);
-    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
-    if (!bytes) {
-      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = source.name});
-    }
-    output.bytes = *bytes;
+    SLIPWAY_RETURN_IF_ERROR(SetBytes(source.name, output));
     SLIPWAY_RETURN_IF_ERROR(source.dtype == DType::kF8E4M3 ? AddScale(rule, source, output) : absl::OkStatus());
     built_.tensors.push_back(std::move(output));
     return absl::OkStatus();

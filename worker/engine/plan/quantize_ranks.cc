@@ -10,9 +10,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/plan/kv_cache_scales.h"
+#include "worker/engine/plan/quantized_weight.h"
 #include "worker/engine/plan/rank_weights.h"
 #include "worker/engine/plan/refusal.h"
 
@@ -188,23 +188,13 @@ class Stage {
 
   absl::Status Emit(const QuantizedWeight& weight, std::int32_t index, const std::string& name,
                     const LayoutTensor& stored, bool stacked, std::int64_t columns) {
-    OutputTensor output;
-    output.name = fmt::format("{}.{}", name, stored.suffix);
-    output.dtype = stored.model_dtype                   ? weight.values.dtype
-                   : stored.role == StoredRole::kScales ? weight.coding.scale_dtype
-                                                        : stored.dtype;
-    output.shape = stored.shape(weight.rows / weight.stack, columns, weight.coding);
+    Shape shape = stored.shape(weight.rows / weight.stack, columns, weight.coding);
     if (stacked && stored.role != StoredRole::kInputScale) {
-      output.shape.insert(output.shape.begin(), weight.stack);
+      shape.insert(shape.begin(), weight.stack);
     }
-    output.transform = {.add_one = false, .from = output.dtype, .to = output.dtype};
-    output.quantized = QuantizedPart{.weight = index, .role = stored.role, .word = stored.word};
-    const auto elements = CheckedVolume(output.shape);
-    const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
-    if (!bytes) {
-      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = output.name});
-    }
-    output.bytes = *bytes;
+    SLIPWAY_ASSIGN_OR_RETURN(
+        OutputTensor output,
+        StoredTensorOf(weight, index, stored, fmt::format("{}.{}", name, stored.suffix), std::move(shape)));
     plan_.tensors.push_back(std::move(output));
     return absl::OkStatus();
   }

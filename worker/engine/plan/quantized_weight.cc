@@ -1,12 +1,12 @@
 #include "worker/engine/plan/quantized_weight.h"
 
-#include <optional>
+#include <string>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/plan/output_size.h"
 #include "worker/engine/plan/refusal.h"
 #include "worker/engine/quantize/quantizer.h"
 
@@ -112,29 +112,14 @@ std::int64_t StackOf(const QuantizedWeight& weight) {
   return view.empty() ? 1 : view.front();
 }
 
-absl::StatusOr<OutputTensor> StoredTensorOf(const QuantizedWeight& weight, std::int32_t index,
-                                            const LayoutTensor& stored) {
-  OutputTensor output;
-  output.name = fmt::format("{}{}{}", weight.module, weight.layout->stacked_experts ? "_" : ".", stored.suffix);
-  output.dtype = stored.model_dtype                   ? weight.values.dtype
-                 : stored.role == StoredRole::kScales ? weight.coding.scale_dtype
-                                                      : stored.dtype;
-  if (weight.layout->stacked_experts) {
-    const std::int64_t experts = StackOf(weight);
-    output.shape = stored.shape(weight.rows / experts, weight.columns, weight.coding);
-    output.shape.insert(output.shape.begin(), experts);
-  } else {
-    output.shape = stored.shape(weight.rows, weight.columns, weight.coding);
+Shape ShapeOf(const QuantizedWeight& weight, const LayoutTensor& stored) {
+  if (!weight.layout->stacked_experts) {
+    return stored.shape(weight.rows, weight.columns, weight.coding);
   }
-  output.transform = {.add_one = false, .from = output.dtype, .to = output.dtype};
-  output.quantized = QuantizedPart{.weight = index, .role = stored.role, .word = stored.word};
-  const auto elements = CheckedVolume(output.shape);
-  const auto bytes = elements ? CheckedMultiply(*elements, InfoOf(output.dtype).bytes) : std::nullopt;
-  if (!bytes) {
-    return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = output.name});
-  }
-  output.bytes = *bytes;
-  return output;
+  const std::int64_t experts = StackOf(weight);
+  Shape shape = stored.shape(weight.rows / experts, weight.columns, weight.coding);
+  shape.insert(shape.begin(), experts);
+  return shape;
 }
 
 }  // namespace
@@ -163,10 +148,27 @@ absl::Status TakeRanges(const Ranges* ranges, const AbsorbedScales& absorbed, Qu
   return CheckPreQuantScale(weight);
 }
 
+absl::StatusOr<OutputTensor> StoredTensorOf(const QuantizedWeight& weight, std::int32_t index,
+                                            const LayoutTensor& stored, const std::string& name, Shape shape) {
+  OutputTensor output;
+  output.name = name;
+  output.dtype = stored.model_dtype                   ? weight.values.dtype
+                 : stored.role == StoredRole::kScales ? weight.coding.scale_dtype
+                                                      : stored.dtype;
+  output.shape = std::move(shape);
+  output.transform = {.add_one = false, .from = output.dtype, .to = output.dtype};
+  output.quantized = QuantizedPart{.weight = index, .role = stored.role, .word = stored.word};
+  SLIPWAY_RETURN_IF_ERROR(SetBytes(name, output));
+  return output;
+}
+
 absl::Status AppendStored(const QuantizedWeight& weight, std::int32_t index, std::vector<OutputTensor>& tensors) {
   for (const LayoutTensor& stored : weight.layout->tensors) {
     if (stored.role != StoredRole::kPreQuantScale || weight.pre_quant_scale != nullptr) {
-      SLIPWAY_ASSIGN_OR_RETURN(OutputTensor output, StoredTensorOf(weight, index, stored));
+      const std::string name =
+          fmt::format("{}{}{}", weight.module, weight.layout->stacked_experts ? "_" : ".", stored.suffix);
+      SLIPWAY_ASSIGN_OR_RETURN(OutputTensor output,
+                               StoredTensorOf(weight, index, stored, name, ShapeOf(weight, stored)));
       tensors.push_back(std::move(output));
     }
   }

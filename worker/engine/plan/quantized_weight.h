@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -23,6 +24,10 @@ absl::StatusOr<QuantizedWeight> MakeQuantizedWeight(LinearWeight weight, const R
 // Gives the weight what is known of it, unless scales of its input were multiplied back into it. `ranges` may be null.
 // OPTION_UNSUPPORTED, naming the module, where its layout cannot hold that.
 absl::Status TakeRanges(const Ranges* ranges, const AbsorbedScales& absorbed, QuantizedWeight& weight);
+
+// A tensor that is stored for weight number `index`, under that name and in that shape. LIMIT_EXCEEDED.
+absl::StatusOr<OutputTensor> StoredTensorOf(const QuantizedWeight& weight, std::int32_t index,
+                                            const LayoutTensor& stored, const std::string& name, Shape shape);
 
 // Appends the tensors that are stored for weight number `index`. LIMIT_EXCEEDED.
 absl::Status AppendStored(const QuantizedWeight& weight, std::int32_t index, std::vector<OutputTensor>& tensors);

@@ -19,6 +19,7 @@
 #include "common/checked_math.h"
 #include "common/error.h"
 #include "worker/engine/plan/matrix_slice.h"
+#include "worker/engine/plan/output_size.h"
 
 namespace slipway::engine {
 namespace {
@@ -143,11 +144,7 @@ class Cutter {
     if (transposed > 0) {
       SLIPWAY_RETURN_IF_ERROR(Transpose(wanted, transposed, output));
     }
-    const auto bytes = CheckedMultiply(*elements, InfoOf(output.dtype).bytes);
-    if (!bytes) {
-      return Error(Reason::kLimitExceeded, "has more than 2^63 bytes", {.tensor = wanted.name});
-    }
-    output.bytes = *bytes;
+    SLIPWAY_RETURN_IF_ERROR(SetBytes(wanted.name, output));
     return output;
   }
 
