@@ -188,7 +188,9 @@ void AddExportOptions(CLI::App& command, ExportFlags& flags) {
   command.add_option("--dtype", flags.dtype, "dtype of tensors that stay unquantized (default: the training run's)")
       ->type_name("DTYPE")
       ->check(CLI::IsMember(std::vector<std::string>{"bf16", "fp16", "fp32"}));
-  command.add_option("--max-shard-size", flags.max_shard_size, "Largest output file (default: 5GB)")
+  command
+      .add_option("--max-shard-size", flags.max_shard_size,
+                  "Largest output file (default: 5GB; of quantized weights 2GB)")
       ->type_name("SIZE")
       ->check(ByteSize());
   command.add_option("--digest", flags.digest, "Digest of files in the manifest (default: sha256)")
@@ -274,8 +276,10 @@ absl::StatusOr<v1::ExportSpec> ToExportSpec(const ExportFlags& flags, bool local
   }
   spec.set_dtype(flags.dtype);
   spec.set_digest(flags.digest);
-  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t shard_bytes, ParseByteSize(flags.max_shard_size));
-  spec.set_max_shard_bytes(shard_bytes);
+  if (!flags.max_shard_size.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t shard_bytes, ParseByteSize(flags.max_shard_size));
+    spec.set_max_shard_bytes(shard_bytes);
+  }
   spec.set_overwrite(flags.overwrite);
   spec.set_allow_custom_code(flags.allow_custom_code);
   return spec;
@@ -307,7 +311,9 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const ExportFlags& flags) 
                                             : engine::DType::kF32;
   }
   options.digest = DigestAlgorithmFromName(flags.digest).value_or(DigestAlgorithm::kSha256);
-  SLIPWAY_ASSIGN_OR_RETURN(options.maximum_shard_bytes, ParseByteSize(flags.max_shard_size));
+  if (!flags.max_shard_size.empty()) {
+    SLIPWAY_ASSIGN_OR_RETURN(options.maximum_shard_bytes, ParseByteSize(flags.max_shard_size));
+  }
   options.allow_custom_code = flags.allow_custom_code;
   SLIPWAY_ASSIGN_OR_RETURN(options.adapter, AbsolutePath(flags.adapter));
   options.adapter_only = flags.adapter_only;

@@ -44,7 +44,7 @@ struct ExportFlags {
   std::optional<std::int64_t> iteration;
   std::string dtype;
   std::string digest = "sha256";
-  std::string max_shard_size = "5GB";
+  std::string max_shard_size;
   std::string publish;
   bool overwrite = false;
   bool allow_custom_code = false;

@@ -118,7 +118,8 @@ address_tests() { unit_tests "$build/asan" --exclude-regex _NOT_BUILT; }
 
 # What goes through gRPC: Debian's library is not instrumented, so that ThreadSanitizer takes whatever it hands from
 # thread to thread for a race.
-through_grpc="AgentTest|ArtifactServiceTest|EphemeralTest|ExportServiceTest|ServerTest|WatchTest"
+through_grpc="AgentTest|ArtifactServiceTest|EphemeralTest|ImpatientEphemeralTest|ExportServiceTest|ServerTest"
+through_grpc="$through_grpc|StandardServicesTest|WatchTest"
 
 # Without those, and without one that has a single thread and a hundred thousand tensors, which takes minutes here.
 thread_tests() {

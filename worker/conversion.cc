@@ -92,9 +92,7 @@ absl::StatusOr<engine::ExportOptions> ToExportOptions(const v1::ExportSpec& spec
   }
   SLIPWAY_ASSIGN_OR_RETURN(options.dtype, ParametersDType(spec));
   SLIPWAY_ASSIGN_OR_RETURN(options.digest, DigestOf(spec));
-  if (spec.max_shard_bytes() > 0) {
-    options.maximum_shard_bytes = spec.max_shard_bytes();
-  }
+  options.maximum_shard_bytes = spec.max_shard_bytes();
   options.allow_custom_code = spec.allow_custom_code();
   options.adapter = spec.adapter();
   options.adapter_only = spec.adapter_only();

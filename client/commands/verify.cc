@@ -14,6 +14,7 @@
 #include "client/human.h"
 #include "client/table.h"
 #include "client/verify_artifact.h"
+#include "common/digest.h"
 #include "common/error.h"
 
 namespace slipway {
@@ -136,9 +137,12 @@ nlohmann::ordered_json ToJson(const VerifyCommand& command, const engine::Verify
 
 std::string Render(const VerifyCommand& command, const engine::VerifyReport& report,
                    const std::vector<Compared>& compared, int width) {
-  const auto line = [](const std::string& name, const auto& counts) {
-    return fmt::format("{}: whole; {}, {}, {}", name, HumanCount(counts.files, "file"),
-                       HumanCount(counts.tensors, "tensor"), HumanBytes(counts.bytes));
+  // Without digests only names, sizes and headers could be looked at.
+  const bool has_digests = report.digest_algorithm != NameOf(DigestAlgorithm::kNone);
+  const auto line = [has_digests](const std::string& name, const auto& counts) {
+    return fmt::format("{}: {}; {}, {}, {}", name, has_digests ? "whole" : "complete, contents not proven",
+                       HumanCount(counts.files, "file"), HumanCount(counts.tensors, "tensor"),
+                       HumanBytes(counts.bytes));
   };
   std::string text = fmt::format("{}, digests: {}\n", line(command.artifact, report), report.digest_algorithm);
   for (const engine::VerifiedDirectory& directory : report.directories) {

@@ -15,12 +15,14 @@ import ctypes
 import mmap
 import os
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from export import BUILD, MARGIN, free_memory, measure, processor, remove, size_of, take_memory, warm
+from export import BUILD, HOLD_SECONDS, MARGIN, free_memory, measure, processor, remove, size_of, take_memory, warm
 
 LIMIT = 1.6
 
@@ -75,14 +77,20 @@ class Measurement:
             self.commands[" + ".join(chosen)] = base + words + (ranks if chosen != ["huggingface"] else [])
         self.bytes = {}
 
+    def hold_memory(self):
+        """Keeps free memory beyond the need out of the way, as export.py does: what is left is touched every time."""
+        need = (len(self.targets) + 2) * size_of(self.arguments.checkpoint)
+        held = take_memory(free_memory() - need, hold=True)
+        time.sleep(HOLD_SECONDS)
+        return held
+
     def prepare(self, state):
         remove(self.output)
         subprocess.run(["sync"], check=True)
+        (drop if state == "cold" else warm)(self.arguments.checkpoint)
         take_memory(free_memory() - MARGIN, hold=False)
-        if state == "cold":
-            drop(self.arguments.checkpoint)
-        else:
-            warm(self.arguments.checkpoint)
+        if state == "warm":
+            warm(self.arguments.checkpoint)  # again: the kernel may have given up pages for what was touched
         share = cached_share(self.arguments.checkpoint)
         if (share > 0.05) if state == "cold" else (share < 0.99):
             sys.exit(f"{share:.0%} of the checkpoint is in the page cache, which is not {state}")
@@ -91,12 +99,15 @@ class Measurement:
         """{command: [(seconds, CPU seconds, peak)]}"""
         results = {name: [] for name in self.commands}
         names = list(self.commands)
+        warm(self.arguments.checkpoint)
+        held = self.hold_memory()
         for run in range(self.arguments.runs):
             for name in names[run % len(names):] + names[:run % len(names)]:
                 self.prepare(state)
                 results[name].append(measure(self.commands[name]))
                 self.bytes[name] = size_of(self.output)
                 print(f"{state}, run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
+        os.kill(held, signal.SIGKILL)
         remove(self.output)
         return results
 

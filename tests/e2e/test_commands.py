@@ -94,6 +94,14 @@ class Commands(unittest.TestCase):
         self.assertEqual((1, "ARTIFACT_CORRUPT"), (result.returncode, reason_of(result)), describe(result))
         self.assertIn("model.safetensors", result.stderr)
 
+    def test_verify_says_what_it_cannot_prove_without_digests(self):
+        for digest, said in (("sha256", ": whole; "), ("none", ": complete, contents not proven; ")):
+            output = self.scratch / digest
+            self.assertEqual(0, slipway("export", CHECKPOINTS / FIXTURE, output, "--digest", digest).returncode)
+            result = slipway("verify", output)
+            self.assertEqual(0, result.returncode, describe(result))
+            self.assertIn(said, result.stdout)
+
     def test_cancel_ends_an_export_and_leaves_nothing(self):
         name = self.service.submit(big_checkpoint(self), "--max-shard-size", "1MB")
         wait_until(lambda: state_of(self.service.get(name)) in ("RUNNING", "SUCCEEDED"), "the first shard")

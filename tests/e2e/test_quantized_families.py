@@ -103,6 +103,22 @@ class QuantizedFamilies(unittest.TestCase):
                                    ("w3", max(largest["w1"], largest["w3"]))):
                     self.assertEqual([fp32(amax / bound)], values_of(tensors[f"{base}{name}.{suffix}"]))
 
+    def test_a_layer_of_384_experts(self):
+        generator = random.Random(5)
+        prefix, parts = "model.layers.0.mlp.experts", ("gate_proj", "up_proj", "down_proj")
+        source = {f"{prefix}.{expert}.{part}.weight": random_matrix(generator, 16, 16)
+                  for expert in range(384) for part in parts}
+        source["model.layers.0.mlp.gate.weight"] = random_matrix(generator, 384, 16)
+        directory = self.path("experts")
+        write_model(directory, [source], {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe"})
+        tensors = self.export(directory, *WEIGHT_ONLY)
+        self.assertEqual(source["model.layers.0.mlp.gate.weight"], tensors["model.layers.0.mlp.gate.weight"])
+        self.assertEqual(384 * 3, sum(name.endswith(".weight_scale_2") for name in tensors))
+        for expert in (0, 1, 255, 256, 383):
+            for part in parts:
+                module = f"{prefix}.{expert}.{part}"
+                self.check_weight(tensors, module, (16, 16), values_of(source[f"{module}.weight"]), 0.13)
+
     def test_a_recipe_that_parts_siblings_is_refused_by_name(self):
         for modules, named in (("*q_proj", "self_attn"), ("*up_proj", "mlp"), (["*q_proj", "*k_proj"], "v_proj")):
             said = self.refuse(LLAMA, *self.recipe([(modules, "nvfp4", None)]))

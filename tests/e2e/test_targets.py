@@ -47,7 +47,7 @@ class Targets(unittest.TestCase):
         for target in TARGETS:
             self.export(checkpoint, f"alone-{target}", [target], *more)
 
-    def check(self, output):
+    def check(self, output, said="whole"):
         """Each directory of `output` beside the export of its target alone."""
         self.assertEqual(sorted([*TARGETS, "manifest.json"]), sorted(os.listdir(output)))
         for target in TARGETS:
@@ -58,7 +58,7 @@ class Targets(unittest.TestCase):
         verified = slipway("verify", output)
         self.assertEqual(0, verified.returncode, describe(verified))
         for target in TARGETS:
-            self.assertIn(f"{target}: whole", verified.stdout)
+            self.assertIn(f"{target}: {said}", verified.stdout)
             self.assertEqual(0, slipway("verify", Path(output, target)).returncode)
 
     def test_each_directory_is_what_its_target_alone_leaves(self):
@@ -66,7 +66,7 @@ class Targets(unittest.TestCase):
             with self.subTest(options=more):
                 self.alone(CHECKPOINTS / FIXTURE, *more, "--overwrite")
                 self.export(CHECKPOINTS / FIXTURE, "out", TARGETS, *more, "--overwrite")
-                self.check(self.scratch / "out")
+                self.check(self.scratch / "out", "complete, contents not proven" if "none" in more else "whole")
         self.assertEqual([], leftovers(self.scratch.path))
 
     def test_what_is_said_of_them(self):
@@ -132,6 +132,16 @@ class Targets(unittest.TestCase):
                 self.assertEqual("ARTIFACT_CORRUPT", reason_of(result), describe(result))
                 self.assertIn(f"{target}/{victim.name}", result.stderr)
                 shutil.rmtree(self.scratch / "damaged")
+
+    def test_a_directory_of_another_target_than_the_manifest_says_is_found(self):
+        self.export(CHECKPOINTS / FIXTURE, "out", TARGETS)
+        manifest = Path(self.scratch / "out", "manifest.json")
+        content = json.loads(manifest.read_text())
+        content["directories"][0]["target"] = TARGETS[1]
+        manifest.write_text(json.dumps(content))
+        result = slipway("verify", self.scratch / "out")
+        self.assertEqual("ARTIFACT_CORRUPT", reason_of(result), describe(result))
+        self.assertIn(f"{TARGETS[0]}/manifest.json", result.stderr)
 
     def test_an_existing_output_is_replaced_as_a_whole(self):
         self.export(CHECKPOINTS / FIXTURE, "out", ["huggingface"])

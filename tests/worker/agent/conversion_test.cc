@@ -22,7 +22,7 @@ TEST(ToExportOptions, WhatIsNotSaidGetsTheContractsDefaults) {
   EXPECT_EQ(options.targets, std::vector<std::string>{"huggingface"});
   EXPECT_EQ(options.quantization, "");
   EXPECT_EQ(options.digest, DigestAlgorithm::kSha256);
-  EXPECT_EQ(options.maximum_shard_bytes, 5'000'000'000);
+  EXPECT_EQ(options.maximum_shard_bytes, 0);
   EXPECT_FALSE(options.iteration);
   EXPECT_FALSE(options.dtype);
   EXPECT_FALSE(options.allow_custom_code);

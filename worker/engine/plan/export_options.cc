@@ -76,7 +76,7 @@ absl::Status CheckOptions(const ExportOptions& options) {
       *options.dtype != DType::kF32) {
     return Error(Reason::kInvalidArgument, "--dtype is one of bf16, fp16, fp32");
   }
-  if (options.maximum_shard_bytes < kMinimumShard) {
+  if (options.maximum_shard_bytes != 0 && options.maximum_shard_bytes < kMinimumShard) {
     return Error(Reason::kInvalidArgument, fmt::format("--max-shard-size {} is too small: at least {}",
                                                        options.maximum_shard_bytes, kMinimumShard));
   }

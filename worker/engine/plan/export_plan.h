@@ -30,7 +30,7 @@ struct ExportOptions {
   std::optional<std::int64_t> iteration;
   std::optional<DType> dtype;  // of unquantized tensors; absent: the training run's params_dtype
   DigestAlgorithm digest = DigestAlgorithm::kSha256;
-  std::int64_t maximum_shard_bytes = 5'000'000'000;
+  std::int64_t maximum_shard_bytes = 0;  // 0: ShardLimit's choice (shard_layout.h)
   bool allow_custom_code = false;
   std::string adapter;        // a LoRA adapter's checkpoint, or empty
   bool adapter_only = false;  // exported alone instead of merged

@@ -56,7 +56,8 @@ class Joiner {
     for (std::size_t i = 0; i < plans_.size(); ++i) {
       AddDirectory(plans_[i]);
       AddTexts(static_cast<std::int32_t>(i));
-      AddNotes(plans_[i]);
+      AddWarnings(plans_[i]);
+      AddUnused(plans_[i]);
     }
     for (const ShardPlace& place : OrderShards(plans_)) {
       AddShard(place);
@@ -119,13 +120,21 @@ class Joiner {
     MoveAll(plan.sidecars, joined_.sidecars);
   }
 
-  // What is said of it and of the checkpoint: once, whoever says it.
-  void AddNotes(const ExportPlan& plan) {
+  // What is said of every target is said once; of others, of which.
+  void AddWarnings(const ExportPlan& plan) {
     for (const std::string& warning : plan.warnings) {
-      if (std::ranges::find(joined_.warnings, warning) == joined_.warnings.end()) {
-        joined_.warnings.push_back(warning);
+      const bool is_of_all = std::ranges::all_of(plans_, [&warning](const ExportPlan& other) {
+        return std::ranges::find(other.warnings, warning) != other.warnings.end();
+      });
+      std::string said = is_of_all ? warning : fmt::format("{}: {}", plan.options.targets.front(), warning);
+      if (std::ranges::find(joined_.warnings, said) == joined_.warnings.end()) {
+        joined_.warnings.push_back(std::move(said));
       }
     }
+  }
+
+  // What is left out of the checkpoint: once, whichever target leaves it out.
+  void AddUnused(const ExportPlan& plan) {
     for (const UnusedRegion& unused : plan.unused) {
       const SourceRegion& region = unused.region;
       if (known_unused_.emplace(region.tensor, region.offsets, region.sizes, unused.reason).second) {

@@ -154,7 +154,7 @@ absl::Status LayOutRanks(const RankTarget& target, const Recipe* recipe, const R
   if (recipe != nullptr) {
     SLIPWAY_RETURN_IF_ERROR(QuantizeRanks(*recipe, ranges, target, request, layout, whole, files, plan));
   }
-  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutFiles(files, plan.tensors, plan.options.maximum_shard_bytes));
+  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutFiles(files, plan.tensors, ShardLimit(plan.options, recipe != nullptr)));
   return absl::OkStatus();
 }
 
@@ -180,7 +180,7 @@ absl::Status QuantizeAndLayOut(const Ranges* calibrated, std::int64_t layers, Ex
   if (recipe) {
     SLIPWAY_RETURN_IF_ERROR(QuantizePlan(*recipe, ranges, layers, plan));
   }
-  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, plan.options.maximum_shard_bytes));
+  SLIPWAY_ASSIGN_OR_RETURN(plan.shards, LayOutShards(plan.tensors, ShardLimit(plan.options, recipe.has_value())));
   return absl::OkStatus();
 }
 

@@ -93,6 +93,15 @@ absl::Status FinishAll(std::vector<OutputTensor>& tensors, std::vector<Shard>& s
 
 }  // namespace
 
+std::int64_t ShardLimit(const ExportOptions& options, bool quantized) {
+  constexpr std::int64_t kUsual = 5'000'000'000;
+  constexpr std::int64_t kQuantized = 2'000'000'000;
+  if (options.maximum_shard_bytes != 0) {
+    return options.maximum_shard_bytes;
+  }
+  return quantized ? kQuantized : kUsual;
+}
+
 absl::StatusOr<std::vector<Shard>> LayOutShards(std::vector<OutputTensor>& tensors, std::int64_t maximum_bytes) {
   std::vector<Shard> shards;
   Divide(tensors, 0, static_cast<std::int32_t>(tensors.size()), maximum_bytes, shards);

@@ -10,6 +10,11 @@
 
 namespace slipway::engine {
 
+// The largest file that the options ask for: the default is 5 GB, as is usual, and 2 GB where weights are quantized.
+// Such a file takes several times its size to read and to compute, and its SHA-256 is one thread's: fewer and larger
+// files would leave most cores of a large machine idle.
+std::int64_t ShardLimit(const ExportOptions& options, bool quantized);
+
 // Fills shards one after the other with tensors in their order: a tensor begins a new shard where it would make the
 // file larger than `maximum_bytes`; one that is larger by itself has a file of its own. No tensor is split. In a shard
 // in which a tensor would not begin at a multiple of its element's size, larger elements go first. Sets shard and

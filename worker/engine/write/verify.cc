@@ -142,6 +142,9 @@ class Verification {
     if (!artifact.manifest.directories.empty()) {
       return Corrupt("a target's manifest has directories of its own", where);
     }
+    if (artifact.manifest.options && artifact.manifest.options->targets != std::vector{named.target}) {
+      return Corrupt(fmt::format("the directory's manifest is not of target {}", named.target), where);
+    }
     const auto own = listed.extract(where.file);
     if (!own || own.mapped().digest != DigestOf(artifact.text)) {
       return Corrupt("a target's manifest is not the one that was written", where);

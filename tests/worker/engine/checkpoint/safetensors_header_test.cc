@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "common/error.h"
 
 namespace slipway::engine {
@@ -60,14 +62,14 @@ TEST(SafetensorsHeader, LiesInAHeaderAreRefused) {
 
 TEST(SafetensorsHeader, EveryDTypeOfTheFormatThatFillsBytesIsRead) {
   // Name and bytes, as the format's own documentation has them.
-  const std::vector<std::pair<std::string, int>> dtypes = {
+  const std::vector<std::pair<std::string, std::size_t>> dtypes = {
       {"BOOL", 1},        {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1},
       {"F8_E5M2FNUZ", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},     {"BF16", 2},    {"I32", 4},     {"U32", 4},
       {"F32", 4},         {"I64", 8}, {"U64", 8}, {"F64", 8},     {"C64", 8}};
   for (const auto& [name, bytes] : dtypes) {
-    const std::string end = std::to_string(3 * bytes);
-    const auto header = Parse(File(R"({"a":{"dtype":")" + name + R"(","shape":[3],"data_offsets":[0,)" + end + "]}}",
-                                   static_cast<std::size_t>(3 * bytes)));
+    const std::string text =
+        fmt::format(R"({{"a":{{"dtype":"{}","shape":[3],"data_offsets":[0,{}]}}}})", name, 3 * bytes);
+    const auto header = Parse(File(text, 3 * bytes));
     ASSERT_TRUE(header.ok()) << name << Describe(header.status());
     EXPECT_EQ(InfoOf(header->entries[0].dtype).safetensors_name, name);
   }

@@ -187,18 +187,25 @@ TEST(JoinPlans, ShardsThatReadTheSameLayersAreNeighboursAndFindTheirOrderAgain) 
 
 TEST(JoinPlans, SumsAreOfAllAndWhatIsReadIsReadOnce) {
   std::vector<ExportPlan> plans = ThreePlans();
-  plans[0].warnings = {"of both", "of one"};
-  plans[1].warnings = {"of the other", "of both"};
-  plans[2].warnings = {};
   const ExportPlan joined = Joined(plans);
   EXPECT_EQ(joined.output_bytes, plans[0].output_bytes + plans[1].output_bytes + plans[2].output_bytes);
   EXPECT_EQ(joined.input_bytes, std::max({plans[0].input_bytes, plans[1].input_bytes, plans[2].input_bytes}));
   EXPECT_EQ(joined.parameters, plans[0].parameters);
   EXPECT_EQ(joined.peak_memory_bytes,
             std::max({plans[0].peak_memory_bytes, plans[1].peak_memory_bytes, plans[2].peak_memory_bytes}));
-  EXPECT_THAT(joined.warnings, ElementsAre("of both", "of one", "of the other"));
   ASSERT_FALSE(plans[0].unused.empty());  // the vocabulary's padding
   EXPECT_EQ(joined.unused.size(), plans[0].unused.size());
+}
+
+TEST(JoinPlans, WarningsSayWhichTargetTheyAreOfUnlessTheyAreOfAll) {
+  std::vector<ExportPlan> plans = ThreePlans();
+  plans[0].warnings = {"of all", "of two"};
+  plans[1].warnings = {"of one", "of all", "of all"};
+  plans[2].warnings = {"of two", "of all"};
+  const auto target = [&plans](std::size_t i) { return plans[i].options.targets.front(); };
+  const std::vector<std::string> expected = {"of all", target(0) + ": of two", target(1) + ": of one",
+                                             target(2) + ": of two"};
+  EXPECT_EQ(Joined(plans).warnings, expected);
 }
 
 TEST(JoinPlans, TheHashIsOfWhatIsWrittenAndWhere) {

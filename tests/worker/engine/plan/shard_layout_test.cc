@@ -21,6 +21,18 @@ std::vector<OutputTensor> Tensors(const std::vector<std::int64_t>& elements) {
   return tensors;
 }
 
+TEST(ShardLimit, IsSmallerByDefaultWhereWeightsAreQuantized) {
+  EXPECT_EQ(ShardLimit({}, /*quantized=*/false), 5'000'000'000);
+  EXPECT_EQ(ShardLimit({}, /*quantized=*/true), 2'000'000'000);
+}
+
+TEST(ShardLimit, IsWhatWasAskedForWhereSomethingWas) {
+  ExportOptions options;
+  options.maximum_shard_bytes = 3000;
+  EXPECT_EQ(ShardLimit(options, /*quantized=*/false), 3000);
+  EXPECT_EQ(ShardLimit(options, /*quantized=*/true), 3000);
+}
+
 TEST(ShardLayout, OneFileHasTheNameThatReadersExpect) {
   auto tensors = Tensors({10, 20});
   const auto shards = LayOutShards(tensors, 100'000);
