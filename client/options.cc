@@ -190,7 +190,7 @@ void AddExportOptions(CLI::App& command, ExportFlags& flags) {
       ->check(CLI::IsMember(std::vector<std::string>{"bf16", "fp16", "fp32"}));
   command
       .add_option("--max-shard-size", flags.max_shard_size,
-                  "Largest output file (default: 5GB; of quantized weights 2GB)")
+                  "Largest output file (default: 5GB; of quantized weights 1GB)")
       ->type_name("SIZE")
       ->check(ByteSize());
   command.add_option("--digest", flags.digest, "Digest of files in the manifest (default: sha256)")

@@ -7,22 +7,22 @@ In each of the runs, one after the other and in another order every time: an exp
 all. SCRATCH is a directory on the file system that is measured, with room for all outputs. Warm: the checkpoint was
 read before and is in the page cache; cold: it is dropped from the cache before every command (posix_fadvise; what is
 still there is printed). What a run wrote is removed, dirty pages are flushed and free memory is touched before every
-command, outside the measured time (why: export.py). Prints a Markdown table of medians; fails where several targets
-take more than 1.6 times as long as the slower one, in any state that was measured.
+command, outside the measured time. Why it is touched: export.py. None is held back as there, since the kernel lets only
+a part of the memory hold pages that wait for the disk (vm.dirty_background_ratio, vm.dirty_ratio): outputs of several
+targets must stay below it, or the disk is measured. Prints a Markdown table of medians; fails where several targets take
+more than 1.6 times as long as the slower one, in any state that was measured.
 """
 import argparse
 import ctypes
 import mmap
 import os
 import shlex
-import signal
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from export import BUILD, HOLD_SECONDS, MARGIN, free_memory, measure, processor, remove, size_of, take_memory, warm
+from export import BUILD, MARGIN, free_memory, measure, processor, remove, size_of, take_memory, warm
 
 LIMIT = 1.6
 
@@ -77,13 +77,6 @@ class Measurement:
             self.commands[" + ".join(chosen)] = base + words + (ranks if chosen != ["huggingface"] else [])
         self.bytes = {}
 
-    def hold_memory(self):
-        """Keeps free memory beyond the need out of the way, as export.py does: what is left is touched every time."""
-        need = (len(self.targets) + 2) * size_of(self.arguments.checkpoint)
-        held = take_memory(free_memory() - need, hold=True)
-        time.sleep(HOLD_SECONDS)
-        return held
-
     def prepare(self, state):
         remove(self.output)
         subprocess.run(["sync"], check=True)
@@ -99,15 +92,12 @@ class Measurement:
         """{command: [(seconds, CPU seconds, peak)]}"""
         results = {name: [] for name in self.commands}
         names = list(self.commands)
-        warm(self.arguments.checkpoint)
-        held = self.hold_memory()
         for run in range(self.arguments.runs):
             for name in names[run % len(names):] + names[:run % len(names)]:
                 self.prepare(state)
                 results[name].append(measure(self.commands[name]))
                 self.bytes[name] = size_of(self.output)
                 print(f"{state}, run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
-        os.kill(held, signal.SIGKILL)
         remove(self.output)
         return results
 

@@ -1,10 +1,7 @@
 #include "tests/support/checkpoint_builder.h"
 
-#include <algorithm>
-#include <array>
 #include <fstream>
-#include <functional>
-#include <numeric>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -13,91 +10,18 @@
 #include <fmt/format.h>
 
 #include "tests/support/pickle_writer.h"
+#include "tests/support/saved_tensor.h"
 #include "tests/support/torch_writer.h"
 
 namespace slipway::test {
 namespace {
 
-constexpr auto kDamages = std::to_array<DamageInfo>({
-    {Damage::kNone, "none", "nothing"},
-    {Damage::kMissingPiece, "missing-piece", "a chunk without bytes in storage_data"},
-    {Damage::kMissingChunk, "missing-chunk", "chunks that do not cover their tensor"},
-    {Damage::kOverlap, "overlap", "two chunks at the same place"},
-    {Damage::kGlobalSizeLie, "global-size-lie", "a tensor that claims twice the rows of its chunks"},
-    {Damage::kNegativeSize, "negative-size", "a chunk of negative size"},
-    {Damage::kHugeSize, "huge-size", "a tensor and chunk of 2^62 by 2^62"},
-    {Damage::kWrongDtype, "wrong-dtype", "an index that says float32 of bfloat16 items"},
-    {Damage::kShortLength, "short-length", "an item's length that cuts its archive"},
-    {Damage::kPastEnd, "past-end", "an item that lies past the end of its file"},
-    {Damage::kItemShapeLie, "item-shape-lie", "an item whose own shape is not that of its chunk"},
-    {Damage::kTruncatedData, "truncated-data", "a data file cut in half"},
-    {Damage::kTruncatedMetadata, "truncated-metadata", "an index cut in half"},
-    {Damage::kMissingFile, "missing-file", "a data file that is gone"},
-    {Damage::kForbiddenGlobal, "forbidden-global", "os.system in the index"},
-    {Damage::kForbiddenGlobalInCommon, "forbidden-global-in-common", "os.system in the common state"},
-    {Damage::kPathEscape, "path-escape", "a data file named ../x"},
-    {Damage::kAbsolutePath, "absolute-path", "a data file named /etc/passwd"},
-    {Damage::kExtraTensor, "extra-tensor", "a tensor that no model has"},
-    {Damage::kMissingTensor, "missing-tensor", "no final norm"},
-    {Damage::kDuplicatedTensor, "duplicated-tensor", "one norm under two names"},
-    {Damage::kEmptyBlocks, "empty-blocks", "chunks without elements, at a chunk's place and past the end: sound"},
-    {Damage::kOverlapBehindEmptyBlocks, "overlap-behind-empty-blocks", "the same, and two chunks at the same place"},
-});
-
-using Extents = std::vector<std::int64_t>;
-
-struct Item {
-  Extents offsets = {};
-  Extents sizes = {};
-  std::int64_t rank = 0;
-  bool stored = true;          // false: listed without bytes
-  std::string file = {};       // filled while writing
-  std::int64_t position = 0;   // likewise
-  std::int64_t length = 0;     // likewise
-  Extents sizes_in_item = {};  // instead of sizes, where not empty
-};
-
-struct Tensor {
-  std::string name = {};
-  Extents shape = {};
-  std::string dtype = "bfloat16";
-  std::vector<Item> items = {};
-};
-
-std::int64_t Volume(const Extents& extents) {
-  return std::accumulate(extents.begin(), extents.end(), std::int64_t{1}, std::multiplies<>());
-}
-
-// The chunks of one tensor: one a layer (where stacked), shared along `axis` in `parts` blocks a rank.
-Tensor Shared(std::string name, Extents shape, bool stacked, std::optional<std::size_t> axis, std::int64_t ranks,
-              std::int64_t halves = 1) {
-  Tensor tensor{.name = std::move(name), .shape = std::move(shape)};
-  const std::int64_t layers = stacked ? tensor.shape[0] : 1;
-  const std::int64_t blocks = axis ? ranks * halves : 1;
-  for (std::int64_t layer = 0; layer < layers; ++layer) {
-    for (std::int64_t block = 0; block < blocks; ++block) {
-      Item item{.offsets = Extents(tensor.shape.size(), 0), .sizes = tensor.shape};
-      if (stacked) {
-        item.offsets[0] = layer;
-        item.sizes[0] = 1;
-      }
-      if (axis) {
-        item.sizes[*axis] = tensor.shape[*axis] / blocks;
-        item.offsets[*axis] = block * item.sizes[*axis];
-        item.rank = block % ranks;
-      }
-      tensor.items.push_back(std::move(item));
-    }
-  }
-  return tensor;
-}
-
-std::vector<Tensor> LlamaTensors(const LlamaCheckpoint& c) {
+std::vector<SavedTensor> LlamaTensors(const LlamaCheckpoint& c) {
   const std::int64_t head = c.hidden / c.heads;
   const std::int64_t qkv = (c.heads + 2 * c.kv_heads) * head;
   const std::int64_t ranks = c.tensor_ranks;
   const std::string attention = "decoder.layers.self_attention.";
-  std::vector<Tensor> tensors;
+  std::vector<SavedTensor> tensors;
   tensors.push_back(Shared("embedding.word_embeddings.weight", {c.vocabulary, c.hidden}, false, 0, ranks));
   tensors.push_back(
       Shared(attention + "linear_qkv.layer_norm_weight", {c.layers, c.hidden}, true, std::nullopt, ranks));
@@ -112,107 +36,6 @@ std::vector<Tensor> LlamaTensors(const LlamaCheckpoint& c) {
     tensors.push_back(Shared("output_layer.weight", {c.vocabulary, c.hidden}, false, 0, ranks));
   }
   return tensors;
-}
-
-Tensor& Named(std::vector<Tensor>& tensors, std::string_view name) {
-  return *std::ranges::find(tensors, name, &Tensor::name);
-}
-
-constexpr std::string_view kDamagedTensor = "decoder.layers.self_attention.linear_qkv.weight";
-
-void Overlap(Tensor& tensor) {
-  tensor.items.back().offsets = tensor.items.front().offsets;
-  tensor.items.back().offsets[1] += 1;
-}
-
-// Of ranks that have no part in the tensor: one listed where another begins (which has the bytes), one past the end
-// with an archive of its own.
-void AddEmptyBlocks(Tensor& tensor) {
-  Item inside = tensor.items.front();
-  inside.sizes[0] = 0;
-  inside.stored = false;
-  Item behind = inside;
-  behind.offsets[0] = tensor.shape[0];
-  behind.stored = true;
-  tensor.items.insert(tensor.items.begin(), {inside, behind});
-}
-
-// What has to be wrong before the items are written.
-void DamageTensors(Damage damage, std::vector<Tensor>& tensors, std::int64_t ranks) {
-  Tensor& tensor = Named(tensors, kDamagedTensor);
-  Item& last = tensor.items.back();
-  switch (damage) {
-    case Damage::kMissingPiece:
-      last.stored = false;
-      break;
-    case Damage::kMissingChunk:
-      tensor.items.pop_back();
-      break;
-    case Damage::kOverlap:
-      Overlap(tensor);
-      break;
-    case Damage::kEmptyBlocks:
-      AddEmptyBlocks(tensor);
-      break;
-    case Damage::kOverlapBehindEmptyBlocks:
-      Overlap(tensor);
-      AddEmptyBlocks(tensor);
-      break;
-    case Damage::kItemShapeLie:
-      last.sizes_in_item = last.sizes;
-      last.sizes_in_item.back() -= 1;
-      break;
-    case Damage::kExtraTensor:
-      tensors.push_back(Shared("decoder.layers.self_attention.linear_mystery.weight",
-                               {tensor.shape[0], tensor.shape[2]}, true, std::nullopt, ranks));
-      break;
-    case Damage::kMissingTensor:
-      tensors.erase(std::ranges::find(tensors, "decoder.final_layernorm.weight", &Tensor::name));
-      break;
-    case Damage::kDuplicatedTensor:
-      tensors.push_back(Shared("decoder.layers.input_layernorm.weight", {tensor.shape[0], tensor.shape[2]}, true,
-                               std::nullopt, ranks));
-      break;
-    default:
-      break;
-  }
-}
-
-// What has to be wrong in the index only.
-void DamageIndex(Damage damage, std::vector<Tensor>& tensors) {
-  Tensor& tensor = Named(tensors, kDamagedTensor);
-  Item& last = tensor.items.back();
-  constexpr std::int64_t kFar = std::int64_t{1} << 40;
-  constexpr std::int64_t kHuge = std::int64_t{1} << 62;
-  switch (damage) {
-    case Damage::kGlobalSizeLie:
-      tensor.shape[1] *= 2;
-      break;
-    case Damage::kNegativeSize:
-      last.sizes[1] = -last.sizes[1];
-      break;
-    case Damage::kHugeSize:
-      tensor.shape[1] = tensor.shape[2] = kHuge;
-      last.sizes[1] = last.sizes[2] = kHuge;
-      break;
-    case Damage::kWrongDtype:
-      tensor.dtype = "float32";
-      break;
-    case Damage::kShortLength:
-      last.length /= 2;
-      break;
-    case Damage::kPastEnd:
-      last.position += kFar;
-      break;
-    case Damage::kPathEscape:
-      last.file = "../x";
-      break;
-    case Damage::kAbsolutePath:
-      last.file = "/etc/passwd";
-      break;
-    default:
-      break;
-  }
 }
 
 std::ofstream Open(const std::filesystem::path& path) {
@@ -242,7 +65,7 @@ void WriteRandom(std::ostream& out, std::int64_t size, std::uint64_t seed) {
   }
 }
 
-std::uint64_t Seed(const Tensor& tensor, std::size_t item) {
+std::uint64_t Seed(const SavedTensor& tensor, std::size_t item) {
   std::uint64_t seed = 0xcbf29ce484222325;  // FNV-1a
   for (const char c : tensor.name + "#" + std::to_string(item)) {
     seed = (seed ^ static_cast<unsigned char>(c)) * 0x100000001b3;
@@ -250,7 +73,7 @@ std::uint64_t Seed(const Tensor& tensor, std::size_t item) {
   return seed;
 }
 
-void WriteItem(std::ofstream& out, const Tensor& tensor, std::size_t index, Fill fill, Item& item) {
+void WriteItem(std::ofstream& out, const SavedTensor& tensor, std::size_t index, Fill fill, SavedItem& item) {
   const Extents& sizes = item.sizes_in_item.empty() ? item.sizes : item.sizes_in_item;
   const std::int64_t elements = Volume(sizes);
   const std::uint64_t seed = Seed(tensor, index);
@@ -266,11 +89,11 @@ void WriteItem(std::ofstream& out, const Tensor& tensor, std::size_t index, Fill
 }
 
 void WriteItems(const std::filesystem::path& directory, const LlamaCheckpoint& checkpoint,
-                std::vector<Tensor>& tensors) {
+                std::vector<SavedTensor>& tensors) {
   for (std::int64_t rank = 0; rank < checkpoint.tensor_ranks; ++rank) {
     const std::string file = fmt::format("__{}_0.distcp", rank);
     std::ofstream out = Open(directory / file);
-    for (Tensor& tensor : tensors) {
+    for (SavedTensor& tensor : tensors) {
       for (std::size_t i = 0; i < tensor.items.size(); ++i) {
         if (tensor.items[i].rank == rank && tensor.items[i].stored) {
           tensor.items[i].file = file;
@@ -297,9 +120,9 @@ void BeginObject(PickleWriter& pickle, std::string_view module, std::string_view
 }
 void EndObject(PickleWriter& pickle) { pickle.SetItems().Build(); }
 
-void Chunks(PickleWriter& pickle, const Tensor& tensor) {
+void Chunks(PickleWriter& pickle, const SavedTensor& tensor) {
   pickle.EmptyList().Mark();
-  for (const Item& item : tensor.items) {
+  for (const SavedItem& item : tensor.items) {
     BeginObject(pickle, kMetadataModule, "ChunkStorageMetadata");
     Size(pickle.Text("offsets"), item.offsets);
     Size(pickle.Text("sizes"), item.sizes);
@@ -308,7 +131,7 @@ void Chunks(PickleWriter& pickle, const Tensor& tensor) {
   pickle.Appends();
 }
 
-void TensorMetadata(PickleWriter& pickle, const Tensor& tensor) {
+void TensorMetadata(PickleWriter& pickle, const SavedTensor& tensor) {
   pickle.Text(tensor.name);
   BeginObject(pickle, kMetadataModule, "TensorStorageMetadata");
   pickle.Text("properties").Global(kMetadataModule, "TensorProperties").EmptyTuple().NewObject();
@@ -322,7 +145,7 @@ void TensorMetadata(PickleWriter& pickle, const Tensor& tensor) {
   EndObject(pickle);
 }
 
-void StorageEntry(PickleWriter& pickle, const Tensor& tensor, const Item& item) {
+void StorageEntry(PickleWriter& pickle, const SavedTensor& tensor, const SavedItem& item) {
   BeginObject(pickle, kMetadataModule, "MetadataIndex");
   pickle.Text("fqn").Text(tensor.name);
   Size(pickle.Text("offset"), item.offsets);
@@ -354,19 +177,19 @@ void StorageEntry(PickleWriter& pickle, const Object& object) {
   EndObject(pickle);
 }
 
-std::string Index(const std::vector<Tensor>& tensors, const std::vector<Object>& objects, Damage damage) {
+std::string Index(const std::vector<SavedTensor>& tensors, const std::vector<Object>& objects, Damage damage) {
   PickleWriter pickle(4);
   BeginObject(pickle, kMetadataModule, "Metadata");
   pickle.Text("state_dict_metadata").EmptyDictionary().Mark();
-  for (const Tensor& tensor : tensors) {
+  for (const SavedTensor& tensor : tensors) {
     TensorMetadata(pickle, tensor);
   }
   for (const Object& object : objects) {
     pickle.Text(object.name).Global(kMetadataModule, "BytesStorageMetadata").EmptyTuple().NewObject();
   }
   pickle.SetItems().Text("planner_data").EmptyDictionary().Text("storage_data").EmptyDictionary().Mark();
-  for (const Tensor& tensor : tensors) {
-    for (const Item& item : tensor.items) {
+  for (const SavedTensor& tensor : tensors) {
+    for (const SavedItem& item : tensor.items) {
       if (item.stored) {
         StorageEntry(pickle, tensor, item);
       }
@@ -467,37 +290,17 @@ void CheckShape(const LlamaCheckpoint& c) {
   }
 }
 
-void DamageFiles(Damage damage, const std::filesystem::path& directory) {
-  const auto halve = [&](std::string_view file) {
-    std::filesystem::resize_file(directory / file, std::filesystem::file_size(directory / file) / 2);
-  };
-  if (damage == Damage::kTruncatedData) {
-    halve("__0_0.distcp");
-  } else if (damage == Damage::kTruncatedMetadata) {
-    halve(".metadata");
-  } else if (damage == Damage::kMissingFile) {
-    std::filesystem::remove(directory / "__0_0.distcp");
-  }
-}
-
 }  // namespace
-
-std::span<const DamageInfo> Damages() { return kDamages; }
-
-std::optional<Damage> DamageFromName(std::string_view name) {
-  const auto* const found = std::ranges::find(kDamages, name, &DamageInfo::name);
-  return found == kDamages.end() ? std::nullopt : std::optional(found->damage);
-}
 
 void WriteLlamaCheckpoint(const std::filesystem::path& root, const LlamaCheckpoint& checkpoint) {
   CheckShape(checkpoint);
   const std::filesystem::path directory = root / fmt::format("iter_{:07}", checkpoint.iteration);
   std::filesystem::create_directories(directory);
-  std::vector<Tensor> tensors = LlamaTensors(checkpoint);
+  std::vector<SavedTensor> tensors = LlamaTensors(checkpoint);
   DamageTensors(checkpoint.damage, tensors, checkpoint.tensor_ranks);
   WriteItems(directory, checkpoint, tensors);
   DamageIndex(checkpoint.damage, tensors);
-  for (Tensor& tensor : tensors) {
+  for (SavedTensor& tensor : tensors) {
     tensor.name.insert(0, checkpoint.prefix);
   }
   std::vector<Object> objects;

@@ -4,47 +4,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
-#include <span>
 #include <string_view>
 
+#include "tests/support/checkpoint_damage.h"
+
 namespace slipway::test {
-
-enum class Damage {
-  kNone,
-  kMissingPiece,
-  kMissingChunk,
-  kOverlap,
-  kGlobalSizeLie,
-  kNegativeSize,
-  kHugeSize,
-  kWrongDtype,
-  kShortLength,
-  kPastEnd,
-  kItemShapeLie,
-  kTruncatedData,
-  kTruncatedMetadata,
-  kMissingFile,
-  kForbiddenGlobal,
-  kForbiddenGlobalInCommon,
-  kPathEscape,
-  kAbsolutePath,
-  kExtraTensor,
-  kMissingTensor,
-  kDuplicatedTensor,
-  kEmptyBlocks,  // which is sound
-  kOverlapBehindEmptyBlocks,
-};
-
-struct DamageInfo {
-  Damage damage;
-  std::string_view name;     // "missing-piece"
-  std::string_view summary;  // what is wrong with the checkpoint
-};
-
-// All kinds of damage, and none. Static storage.
-std::span<const DamageInfo> Damages();
-std::optional<Damage> DamageFromName(std::string_view name);
 
 enum class Fill {
   kRandom,  // finite bfloat16 values that depend on the tensor's name and piece alone

@@ -95,7 +95,7 @@ absl::Status FinishAll(std::vector<OutputTensor>& tensors, std::vector<Shard>& s
 
 std::int64_t ShardLimit(const ExportOptions& options, bool quantized) {
   constexpr std::int64_t kUsual = 5'000'000'000;
-  constexpr std::int64_t kQuantized = 2'000'000'000;
+  constexpr std::int64_t kQuantized = 1'000'000'000;
   if (options.maximum_shard_bytes != 0) {
     return options.maximum_shard_bytes;
   }

@@ -10,7 +10,7 @@
 
 namespace slipway::engine {
 
-// The largest file that the options ask for: the default is 5 GB, as is usual, and 2 GB where weights are quantized.
+// The largest file that the options ask for: the default is 5 GB, as is usual, and 1 GB where weights are quantized.
 // Such a file takes several times its size to read and to compute, and its SHA-256 is one thread's: fewer and larger
 // files would leave most cores of a large machine idle.
 std::int64_t ShardLimit(const ExportOptions& options, bool quantized);

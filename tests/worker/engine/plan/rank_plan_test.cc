@@ -163,6 +163,12 @@ TEST(RankPlan, WhatIsLeftOutWithAReasonIsNotMissed) {
   EXPECT_TRUE(CutIntoRanks(layout, plan).ok());
 }
 
+TEST(RankPlan, AModelWithoutAnArchitectureHasNoRanks) {
+  const absl::Status status = HuggingFaceModelOf(ExportPlan()).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kArchitectureUnsupported);
+  EXPECT_NE(Describe(status).find("add architectures"), std::string::npos) << Describe(status);
+}
+
 TEST(RankPlan, WhatCannotBeCutIsRefusedByName) {
   ExportPlan adapted = Source();
   adapted.tensors[0].update.emplace();

@@ -23,7 +23,7 @@ std::vector<OutputTensor> Tensors(const std::vector<std::int64_t>& elements) {
 
 TEST(ShardLimit, IsSmallerByDefaultWhereWeightsAreQuantized) {
   EXPECT_EQ(ShardLimit({}, /*quantized=*/false), 5'000'000'000);
-  EXPECT_EQ(ShardLimit({}, /*quantized=*/true), 2'000'000'000);
+  EXPECT_EQ(ShardLimit({}, /*quantized=*/true), 1'000'000'000);
 }
 
 TEST(ShardLimit, IsWhatWasAskedForWhereSomethingWas) {

@@ -42,6 +42,9 @@ struct EngineModel {
   std::optional<std::int64_t> window;  // of attention, if config.json has one that is switched on
   DType dtype = DType::kBF16;          // of all tensors but routers
 
+  // Gemma 3's: of that many layers, the last sees everything and the others a window.
+  std::int64_t full_attention_period = 1;
+
   // Falcon's
   bool parallel_attention = false;
   bool new_decoder_architecture = false;

@@ -35,24 +35,13 @@ void DescribeGemma2(const EngineModel& model, const nlohmann::json& config, nloh
   }
 }
 
-// Every n-th layer sees everything, the others a window.
-constexpr std::int64_t kUsualPattern = 6;
-std::int64_t PatternOf(const nlohmann::json& config) {
-  for (const char* name : {"_sliding_window_pattern", "sliding_window_pattern"}) {
-    if (const nlohmann::json value = FieldOf(config, name); value.is_number_integer()) {
-      return value.get<std::int64_t>();
-    }
-  }
-  return kUsualPattern;
-}
-
 void DescribeGemma3(const EngineModel& model, const nlohmann::json& config, nlohmann::ordered_json& engine) {
   Describe(model, config, engine);
   engine["query_pre_attn_scalar"] = FieldOf(config, "query_pre_attn_scalar");
   engine["final_logit_softcapping"] = FieldOf(config, "final_logit_softcapping");
   // Versions differ in which of the two names they read.
-  engine["sliding_window_pattern"] = PatternOf(config);
-  engine["_sliding_window_pattern"] = PatternOf(config);
+  engine["sliding_window_pattern"] = model.full_attention_period;
+  engine["_sliding_window_pattern"] = model.full_attention_period;
   engine["rope_local_base_freq"] = *model.rope.local_base;
   engine["sliding_window"] = model.window ? nlohmann::json(*model.window) : nlohmann::json(nullptr);
 }
@@ -72,14 +61,15 @@ absl::Status LearnGemma2(const HuggingFaceModel&, JsonFields& config, EngineMode
 // layer_types, where it is said, has to be what the pattern makes.
 absl::Status LearnGemma3(const HuggingFaceModel& source, JsonFields& config, EngineModel& model) {
   constexpr double kLocalBase = 10000.0;
+  constexpr std::int64_t kUsualPeriod = 6;
   model.rope.local_base = model.rope.local_base.value_or(kLocalBase);
-  const std::int64_t pattern =
-      config.Size({"_sliding_window_pattern", "sliding_window_pattern"}).value_or(kUsualPattern);
+  model.full_attention_period =
+      config.Size({"_sliding_window_pattern", "sliding_window_pattern"}).value_or(kUsualPeriod);
   SLIPWAY_RETURN_IF_ERROR(config.status());
   const nlohmann::json* types = config.Find({"layer_types"});
   bool fits = types == nullptr || types->is_array();
   for (std::size_t layer = 0; fits && types != nullptr && layer < types->size(); ++layer) {
-    const bool is_full = (static_cast<std::int64_t>(layer) + 1) % pattern == 0;
+    const bool is_full = (static_cast<std::int64_t>(layer) + 1) % model.full_attention_period == 0;
     fits = (*types)[layer] == (is_full ? "full_attention" : "sliding_attention");
   }
   if (!fits) {

@@ -1,8 +1,10 @@
 // What the engine's config.json says.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "common/error.h"
@@ -104,6 +106,32 @@ TEST(TensorRtLlmConfig, Phi3SaysLongRopeAndTheGateInItsActivation) {
   EXPECT_EQ(config["longrope_scaling_long_factors"], (json{2.0, 2.5}));
   EXPECT_EQ(config["rotary_scaling"], nullptr);
   EXPECT_EQ(config["rotary_pct"], 0.75);
+}
+
+TEST(TensorRtLlmConfig, Gemma3SaysWhichLayersSeeEverythingAndNeedsNoWarningOfItsWindow) {
+  HuggingFaceModel gemma = Llama(4);
+  gemma.architecture = "Gemma3ForCausalLM";
+  gemma.config["hidden_act"] = "gelu_pytorch_tanh";
+  gemma.config["query_pre_attn_scalar"] = 16;
+  gemma.config["sliding_window"] = 512;
+  gemma.config["_sliding_window_pattern"] = 2;
+  gemma.config["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention", "full_attention"};
+  for (int layer = 0; layer < 4; ++layer) {
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    for (const char* norm : {"pre_feedforward_layernorm", "post_feedforward_layernorm"}) {
+      gemma.tensors[prefix + norm + ".weight"] = {{64}, DType::kBF16};
+    }
+    for (const char* norm : {"self_attn.q_norm", "self_attn.k_norm"}) {
+      gemma.tensors[prefix + norm + ".weight"] = {{16}, DType::kBF16};
+    }
+  }
+  const json config = ConfigOf(gemma);
+  EXPECT_EQ(config["sliding_window"], 512);
+  EXPECT_EQ(config["sliding_window_pattern"], 2);
+  EXPECT_EQ(config["_sliding_window_pattern"], 2);
+  EXPECT_THAT(TensorRtLlmLayout(gemma, Ranks(1, 1, 1, "1.0"))->warnings, testing::IsEmpty());
+  gemma.config["layer_types"][0] = "full_attention";
+  EXPECT_EQ(ReasonOf(TensorRtLlmLayout(gemma, {}).status()), Reason::kOptionUnsupported);
 }
 
 TEST(TensorRtLlmConfig, AWindowThatIsSwitchedOnIsWarnedOf) {

@@ -145,6 +145,11 @@ TEST(TensorRtLlmRefusal, WhatTheClassesCannotCompute) {
   ExpectUnsupported(
       Refused(with("rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1.0}}, {"long_factor", {1.0}}})),
       HasSubstr("longrope"));
+  for (const double epsilon : {-1e-5, -0.5}) {
+    const Answer negative = Refused(with("rms_norm_eps", epsilon));
+    EXPECT_EQ(negative.reason, Reason::kConfigurationInvalid);
+    EXPECT_THAT(negative.text, HasSubstr("epsilon"));
+  }
   HuggingFaceModel bias = Llama(1);
   bias.tensors["model.layers.0.self_attn.o_proj.bias"] = {{64}, DType::kBF16};
   const Answer answer = Refused(bias);
