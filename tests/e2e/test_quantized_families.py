@@ -119,6 +119,39 @@ class QuantizedFamilies(unittest.TestCase):
                 module = f"{prefix}.{expert}.{part}"
                 self.check_weight(tensors, module, (16, 16), values_of(source[f"{module}.weight"]), 0.13)
 
+    def test_what_engines_compute_as_one_or_not_at_all_is_refused_by_name(self):
+        experts = CHECKPOINTS / "mixtral_tp1_pp1_ep2_grouped_torch"
+        for modules in ("*experts*w2", "*experts.0.*"):
+            self.assertIn("same experts", self.refuse(experts, *self.recipe([(modules, "fp8-per-channel", None)])))
+        self.assertIn("embed_tokens", self.refuse(LLAMA, *self.recipe([(["*", "model.embed_tokens"], "int8", None)])))
+        said = self.refuse(LLAMA, *self.recipe([(["*", "lm_head"], "mxfp8", None)]), "--config-form", "native")
+        self.assertIn("output layer", said)
+
+    def test_what_is_quantized_already_is_not_quantized_again(self):
+        generator = random.Random(3)
+        tensors = {f"model.layers.0.mlp.{name}.weight": random_matrix(generator, 32, 32) for name in ("up_proj", "down_proj")}
+        for method, advice in (({"quant_method": "modelopt"}, "before it was quantized"),
+                               (FP8_CONFIG["quantization_config"], "--dtype bf16")):
+            directory = self.path("quantized")
+            write_model(directory, [tensors], {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+                                               "quantization_config": method})
+            self.assertIn(advice, self.refuse(directory, "--quantization", "int8"))
+            self.assertIn(advice, self.refuse(directory, *self.recipe([("*up_proj", "fp8-per-channel", None)])))
+
+    def test_values_whose_squares_have_no_end_stop_the_export_by_name(self):
+        values = [0.25, -0.5] * 512
+        values[3] = 1e30
+        matrix = ("F32", (32, 32), struct.pack("<1024f", *values))
+        directory = self.path("large")
+        write_model(directory, [{"model.layers.0.mlp.down_proj.weight": matrix}],
+                    {"architectures": ["LlamaForCausalLM"], "model_type": "llama"})
+        for quantization in ("int8", "fp8", "nvfp4"):
+            output = self.path("refused")
+            result = self.service.run("export", directory, output, "--quantization", quantization)
+            self.assertEqual("CHECKPOINT_CORRUPT", reason_of(result), describe(result))
+            self.assertIn("down_proj", result.stderr)
+            self.assertFalse(output.exists())
+
     def test_a_recipe_that_parts_siblings_is_refused_by_name(self):
         for modules, named in (("*q_proj", "self_attn"), ("*up_proj", "mlp"), (["*q_proj", "*k_proj"], "v_proj")):
             said = self.refuse(LLAMA, *self.recipe([(modules, "nvfp4", None)]))
@@ -243,9 +276,7 @@ class QuantizedFamilies(unittest.TestCase):
         directory = self.path("codes")
         write_model(directory, [{name: ("F8_E4M3", (128, 128), codes), name + "_scale_inv": ("F32", blocks, scales),
                                  "model.layers.0.mlp.down_proj.weight": random_matrix(generator, 64, 64)}], FP8_CONFIG)
-        said = self.refuse(directory, *WEIGHT_ONLY)
-        self.assertIn("o_proj", said)
-        self.assertIn("--dtype bf16", said)
+        self.assertIn("--dtype bf16", self.refuse(directory, *WEIGHT_ONLY))
 
     def test_gpt2_takes_formats_with_one_scale_a_tensor_alone(self):
         fixture = CHECKPOINTS / "gpt2_tp1_pp1_local-spec_torch_dist"

@@ -12,10 +12,31 @@
 #include "worker/engine/plan/stored_values.h"
 
 namespace slipway::engine {
+namespace {
+
+// Codes of four bits, two a byte, that mtq.compress left in place of a weight.
+absl::Status RefusePacked(const Checkpoint& checkpoint, const std::map<std::string, CanonicalTensor>& tensors) {
+  SLIPWAY_ASSIGN_OR_RETURN(const auto quantizers, CanonicalizeQuantizers(checkpoint));
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.dtype == DType::kU8 && quantizers.contains(tensor.name + "_quantizer._scale")) {
+      return Error(
+          Reason::kCheckpointUnsupported,
+          "is compressed to four bits (mtq.compress), which is not read yet: export the checkpoint from before "
+          "mtq.compress",
+          {.tensor = tensor.name});
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<CompressedWeights> CompressedWeights::Of(const Checkpoint& checkpoint,
                                                         const std::map<std::string, CanonicalTensor>& tensors) {
   CompressedWeights compressed;
+  if (std::ranges::any_of(tensors, [](const auto& entry) { return entry.second.dtype == DType::kU8; })) {
+    SLIPWAY_RETURN_IF_ERROR(RefusePacked(checkpoint, tensors));
+  }
   if (std::ranges::any_of(tensors, [](const auto& entry) { return entry.second.dtype == DType::kF8E4M3; })) {
     SLIPWAY_ASSIGN_OR_RETURN(compressed.quantizers_, CanonicalizeQuantizers(checkpoint));
   }

@@ -28,17 +28,29 @@ absl::Status CheckOneLayout(const std::vector<QuantizedModule>& modules) {
   return absl::OkStatus();
 }
 
+// The methods of native forms but for awq and gptq are for linear layers, which an engine's output layer is not.
+absl::Status CheckOutputLayer(const std::vector<QuantizedModule>& modules) {
+  for (const QuantizedModule& module : modules) {
+    if (module.layout != nullptr && IsOutputLayer(module.name) && module.layout->algorithm != "awq" &&
+        module.layout->algorithm != "gptq") {
+      return Refused(module.name, fmt::format("is the output layer, to which engines do not apply config form {} ({}): "
+                                              "leave it out, or give --config-form modelopt or compressed-tensors",
+                                              NameOf(ConfigForm::kNative), module.layout->algorithm));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status DescribeQuantization(ConfigForm form, KvCache kv_cache, std::vector<QuantizedModule> modules,
                                   std::vector<TextFile>& texts) {
   if (form == ConfigForm::kNative) {
     SLIPWAY_RETURN_IF_ERROR(CheckOneLayout(modules));
+    SLIPWAY_RETURN_IF_ERROR(CheckOutputLayer(modules));
   }
   // A tied output layer is a linear layer all the same, to engines that look for those.
-  if (std::ranges::none_of(modules, [](const QuantizedModule& module) {
-        return module.name == "lm_head" || module.name.ends_with(".lm_head") || module.name == "embed_out";
-      })) {
+  if (std::ranges::none_of(modules, [](const QuantizedModule& module) { return IsOutputLayer(module.name); })) {
     modules.push_back({.name = "lm_head"});
   }
   QuantizationFiles files = MakeQuantizationConfig(form, modules, kv_cache);

@@ -43,6 +43,10 @@ bool IsFp8(DType dtype) {
          dtype == DType::kF8E5M2FNUZ || dtype == DType::kF8E8M0;
 }
 
+bool AsksForQuantization(const ExportOptions& options) {
+  return !options.recipe.empty() || (!options.quantization.empty() && options.quantization != "none");
+}
+
 SourceRegion Whole(const StoredTensor& stored, std::size_t index) {
   return {.tensor = static_cast<std::int32_t>(index), .offsets = Shape(stored.shape.size(), 0), .sizes = stored.shape};
 }
@@ -67,6 +71,15 @@ class Builder {
                                "weight_block_size is dequantized; without --dtype they are copied as they are",
                                quantization_.method),
                    {.file = checkpoint_.path + "/config.json"});
+    }
+    // One config.json cannot say what old codes are and what new ones are.
+    if (!plan_.options.dtype && !quantization_.method.empty() && AsksForQuantization(plan_.options)) {
+      return Error(
+          Reason::kOptionUnsupported,
+          fmt::format("the weights are quantized already ({}), which is not done again: {}", quantization_.method,
+                      quantization_.blocks ? "give --dtype bf16, which decodes them first"
+                                           : "export the model from before it was quantized"),
+          {.file = checkpoint_.path + "/config.json"});
     }
     SLIPWAY_RETURN_IF_ERROR(BuildTensors());
     SLIPWAY_RETURN_IF_ERROR(TakeFiles());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +11,7 @@
 #include "common/error.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/refusal.h"
+#include "worker/engine/quantize/module_patterns.h"
 
 namespace slipway::engine {
 namespace {
@@ -23,6 +25,16 @@ std::string Describe(const Recipe& recipe, const RecipeRule& rule) {
   return fmt::format("rule {} (modules {}{}{})", &rule - recipe.rules.data() + 1,
                      rule.modules.empty() ? "*" : fmt::format("{}", fmt::join(rule.modules, ", ")),
                      rule.layers.empty() ? "" : ", layers ", fmt::join(rule.layers, ", "));
+}
+
+// "model.layers.3.mlp.experts" of one of its numbered experts' modules; else "".
+std::string_view ExpertsOf(std::string_view module) {
+  constexpr std::string_view kExperts = ".experts.";
+  const std::size_t at = module.find(kExperts);
+  const std::size_t number = at + kExperts.size();
+  const bool is_numbered =
+      at != std::string_view::npos && number < module.size() && module[number] >= '0' && module[number] <= '9';
+  return is_numbered ? module.substr(0, number - 1) : std::string_view();
 }
 
 }  // namespace
@@ -41,13 +53,24 @@ std::vector<QuantizationCandidate> CandidatesOf(const Recipe& recipe, std::int64
 
 absl::Status CheckCandidates(const std::vector<QuantizationCandidate>& candidates, const ExportPlan& plan) {
   std::map<std::string, const QuantizationCandidate*> first;
+  std::map<std::string_view, const QuantizationCandidate*> experts;
   for (const QuantizationCandidate& candidate : candidates) {
     const DType dtype = plan.tensors[candidate.tensor].dtype;
     if (candidate.rule != nullptr && !IsFloat(dtype)) {
       return Refused(candidate.module,
-                     fmt::format("holds {}, which is not quantized again: give --dtype bf16, or leave "
-                                 "the module out with a rule of --recipe",
+                     fmt::format("holds {}, which is not quantized again: leave the module out with a rule of --recipe",
                                  InfoOf(dtype).safetensors_name));
+    }
+    if (candidate.rule != nullptr && IsEmbedding(candidate.module)) {
+      return Refused(candidate.module,
+                     "is a table of embeddings, which no engine loads quantized: leave it out of the recipe's rules");
+    }
+    const auto [expert, is_first] = experts.emplace(ExpertsOf(candidate.module), &candidate);
+    if (!expert->first.empty() && !is_first && !AreAlike(expert->second->rule, candidate.rule)) {
+      return Refused(candidate.module,
+                     fmt::format("belongs to the same experts as {}, which engines compute as one: quantize all their "
+                                 "matrices in a layer alike or none of them",
+                                 expert->second->module));
     }
     // Engines compute fused siblings as one layer.
     const auto [at, fresh] = first.emplace(FusedNameOf(candidate.module), &candidate);

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/plan/consumers.h"
 #include "worker/engine/plan/describe_quantization.h"
 #include "worker/engine/plan/input_ranges.h"
 #include "worker/engine/plan/input_scales.h"
@@ -19,7 +20,6 @@
 #include "worker/engine/plan/matrix_slice.h"
 #include "worker/engine/plan/quantization_candidates.h"
 #include "worker/engine/plan/quantized_weight.h"
-#include "worker/engine/plan/ragged_blocks.h"
 #include "worker/engine/plan/refusal.h"
 #include "worker/engine/plan/scale_groups.h"
 #include "worker/engine/target/quantization_config.h"
@@ -44,7 +44,7 @@ class Stage {
     SLIPWAY_RETURN_IF_ERROR(Replace());
     SLIPWAY_RETURN_IF_ERROR(InputRanges(recipe_, ranges_, plan_));
     MakeScaleGroups(ranges_, absorbed_, plan_);
-    WarnOfRaggedBlocks(plan_);
+    WarnOfConsumers(plan_);
     SLIPWAY_RETURN_IF_ERROR(AddKvCacheScales(recipe_.kv_cache, chosen_.form, ranges_, plan_));
     return DescribeQuantization(chosen_.form, recipe_.kv_cache, std::move(modules_), plan_.texts);
   }

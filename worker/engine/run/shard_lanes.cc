@@ -1,6 +1,7 @@
 #include "worker/engine/run/shard_lanes.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -80,7 +81,7 @@ absl::Status RoundingLane::Take(const LoadedSegment& segment) {
   return absl::OkStatus();
 }
 
-void StatisticsLane::Take(const LoadedSegment& segment) {
+absl::Status StatisticsLane::Take(const LoadedSegment& segment) {
   const std::vector<TensorPart>& parts = segment.segment().parts;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(parts[i].tensor)];
@@ -93,7 +94,16 @@ void StatisticsLane::Take(const LoadedSegment& segment) {
     }
     const QuantizedWeight& weight = plan_.quantized[static_cast<std::size_t>(tensor.quantized->weight)];
     total->Add(segment.statistics()[i], KeptColumnsOf(weight));
+    if (!std::isfinite(total->squared_value) || !std::isfinite(total->squared_error)) {
+      return Error(
+          Reason::kCheckpointCorrupt,
+          fmt::format("has values as large as {:.3g}, whose squares FP32 cannot hold: no weights are like that, "
+                      "and they are not quantized; a rule of --recipe can leave the module out",
+                      total->amax),
+          {.tensor = tensor.name});
+    }
   }
+  return absl::OkStatus();
 }
 
 absl::Status WriteLane::Take(const LoadedSegment& segment) {

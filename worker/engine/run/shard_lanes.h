@@ -62,7 +62,8 @@ class StatisticsLane {
  public:
   StatisticsLane(const ExportPlan& plan, const Shard& shard)
       : plan_(plan), first_tensor_(shard.first_tensor), totals_(static_cast<std::size_t>(shard.tensor_count)) {}
-  void Take(const LoadedSegment& segment);
+  // CHECKPOINT_CORRUPT for values that are finite, but not their squares in FP32: nothing could be said of the weight.
+  absl::Status Take(const LoadedSegment& segment);
   // One for each tensor of the shard, present for those that have codes.
   [[nodiscard]] const std::vector<std::optional<WeightStatistics>>& totals() const { return totals_; }
 

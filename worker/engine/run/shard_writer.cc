@@ -114,10 +114,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
     lanes.emplace_back([&roundings](const LoadedSegment& segment) { return roundings.Take(segment); });
   }
   if (!plan.quantized.empty()) {
-    lanes.emplace_back([&statistics](const LoadedSegment& segment) {
-      statistics.Take(segment);
-      return absl::OkStatus();
-    });
+    lanes.emplace_back([&statistics](const LoadedSegment& segment) { return statistics.Take(segment); });
   }
   lanes.emplace_back([&writer](const LoadedSegment& segment) {
     SLIPWAY_KILL_POINT("shard-segment");
@@ -147,7 +144,8 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
                      .bytes_written = writer.bytes_written()};
   if (plan.options.digest == DigestAlgorithm::kNone) {
     for (std::int32_t i = 0; i < shard.tensor_count; ++i) {
-      result.tensors.push_back({plan.tensors[static_cast<std::size_t>(shard.first_tensor + i)].name, ""});
+      result.tensors.push_back(
+          {plan.tensors[static_cast<std::size_t>(shard.first_tensor) + static_cast<std::size_t>(i)].name, ""});
     }
   }
   for (std::size_t i = 0; i < result.tensors.size(); ++i) {

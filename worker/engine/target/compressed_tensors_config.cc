@@ -98,15 +98,23 @@ Json Inputs(const ModuleGroup& group) {
   return ToJson(arguments);
 }
 
-Json ConfigGroups(const std::vector<ModuleGroup>& groups) {
+// All linear layers but the ignored ones, where they are quantized alike. vLLM's output layer is none of them.
+Json Targets(const std::vector<ModuleGroup>& groups, const ModuleGroup& group,
+             const std::vector<QuantizedModule>& modules) {
+  if (groups.size() > 1) {
+    return WithTransformersNames(group.modules, modules);
+  }
+  return QuantizesOutputLayer(modules) ? Json::array({"Linear", "re:.*(lm_head|embed_out)$"}) : Json::array({"Linear"});
+}
+
+Json ConfigGroups(const std::vector<ModuleGroup>& groups, const std::vector<QuantizedModule>& modules) {
   Json config = Json::object();
   for (std::size_t i = 0; i < groups.size(); ++i) {
-    config["group_" + std::to_string(i)] = {
-        {"format", groups[i].layout->algorithm},
-        {"input_activations", Inputs(groups[i])},
-        {"output_activations", nullptr},
-        {"targets", groups.size() == 1 ? Json::array({"Linear"}) : Json(groups[i].modules)},
-        {"weights", Weights(groups[i])}};
+    config["group_" + std::to_string(i)] = {{"format", groups[i].layout->algorithm},
+                                            {"input_activations", Inputs(groups[i])},
+                                            {"output_activations", nullptr},
+                                            {"targets", Targets(groups, groups[i], modules)},
+                                            {"weights", Weights(groups[i])}};
   }
   return config;
 }
@@ -122,20 +130,20 @@ std::string_view FormatOf(const std::vector<ModuleGroup>& groups) {
 
 // Embeddings are no targets.
 Json Ignored(const std::vector<QuantizedModule>& modules) {
-  Json ignored = Json::array();
+  std::vector<std::string_view> ignored;
   for (const std::string_view name : NamesOfKept(modules)) {
     if (!IsEmbedding(name)) {
       ignored.push_back(name);
     }
   }
-  return ignored;
+  return WithTransformersNames(ignored, modules);
 }
 
 }  // namespace
 
 Json MakeCompressedTensorsConfig(const std::vector<QuantizedModule>& modules, KvCache kv_cache) {
   const std::vector<ModuleGroup> groups = GroupModules(modules);
-  return {{"config_groups", ConfigGroups(groups)},
+  return {{"config_groups", ConfigGroups(groups, modules)},
           {"format", FormatOf(groups)},
           {"global_compression_ratio", nullptr},
           {"ignore", Ignored(modules)},

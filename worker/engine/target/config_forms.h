@@ -1,6 +1,7 @@
 // What quantization_config.cc puts together: one function a form.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,6 +26,13 @@ struct ModuleGroup {
 std::vector<ModuleGroup> GroupModules(const std::vector<QuantizedModule>& modules);
 
 std::vector<std::string_view> NamesOfKept(const std::vector<QuantizedModule>& modules);
+
+// The names, and after them those that transformers 5 gives the same modules when it loads them, where it renames them.
+std::vector<std::string> WithTransformersNames(const std::vector<std::string_view>& names,
+                                               const std::vector<QuantizedModule>& modules);
+
+// Whether the output layer is quantized, which engines have to be told.
+[[nodiscard]] bool QuantizesOutputLayer(const std::vector<QuantizedModule>& modules);
 
 // What a number is, in config groups' words.
 [[nodiscard]] int BitsOf(const Layout& layout);

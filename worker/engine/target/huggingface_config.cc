@@ -124,6 +124,16 @@ class UsersConfig {
     }
   }
 
+  // Of parts of the model, too: "text_config".
+  void DropEverywhere(const std::string& name, std::string_view why) {
+    Drop(name, why);
+    for (const auto& [part, fields] : config_.items()) {
+      if (fields.is_object() && fields.erase(name) > 0) {
+        warnings_.push_back(fmt::format("config.json: {} of {} in --hf-config is left out: {}", name, part, why));
+      }
+    }
+  }
+
   json Take() { return std::move(config_); }
 
  private:
@@ -172,7 +182,9 @@ json MakeHuggingFaceConfig(const Model& model, const json& token_ids, DType dtyp
   for (const auto& [name, id] : token_ids.items()) {
     config.SetDefault(name, id);
   }
-  config.Drop("quantization_config", "the exported weights are not quantized");
+  for (const char* const name : {"quantization_config", "compression_config"}) {
+    config.DropEverywhere(name, "the exported weights are not quantized");
+  }
   if (!allow_custom_code) {
     config.Drop("auto_map", "it names Python code, which is only taken along with --allow-custom-code");
   }

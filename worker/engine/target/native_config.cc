@@ -10,13 +10,13 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json KeptMatrices(const std::vector<QuantizedModule>& modules) {
-  Json names = Json::array();
+  std::vector<std::string_view> names;
   for (const std::string_view name : NamesOfKept(modules)) {
     if (!IsEmbedding(name)) {
       names.push_back(name);
     }
   }
-  return names;
+  return WithTransformersNames(names, modules);
 }
 
 Json Float8(const ModuleGroup& group, const Json& kept) {
@@ -31,9 +31,13 @@ Json Float8(const ModuleGroup& group, const Json& kept) {
   return config;
 }
 
-Json Awq(const ModuleGroup& group, const Json& kept) {
-  return {{"quant_method", "awq"}, {"bits", 4},         {"group_size", group.size},
-          {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", kept}};
+Json Awq(const ModuleGroup& group, const Json& kept, bool output_layer) {
+  Json config{{"quant_method", "awq"}, {"bits", 4},         {"group_size", group.size},
+              {"zero_point", true},    {"version", "gemm"}, {"modules_to_not_convert", kept}};
+  if (output_layer) {
+    config["lm_head"] = true;
+  }
+  return config;
 }
 
 // "-:" and a pattern that is matched from a name's start on.
@@ -45,9 +49,9 @@ std::string ExceptionFor(std::string_view name) {
   return pattern + "$";
 }
 
-Json Gptq(const ModuleGroup& group, const Json& kept) {
+Json Gptq(const ModuleGroup& group, const Json& kept, bool output_layer) {
   Json config{{"quant_method", "gptq"},     {"bits", 4},   {"group_size", group.size},
-              {"desc_act", false},          {"sym", true}, {"lm_head", false},
+              {"desc_act", false},          {"sym", true}, {"lm_head", output_layer},
               {"checkpoint_format", "gptq"}};
   // It converts every linear layer but lm_head where nothing says otherwise.
   Json exceptions = Json::object();
@@ -77,10 +81,10 @@ Json MakeNativeConfig(const std::vector<QuantizedModule>& modules) {
   const std::string_view method = group.layout->algorithm;
   const Json kept = KeptMatrices(modules);
   if (method == "awq") {
-    return Awq(group, kept);
+    return Awq(group, kept, QuantizesOutputLayer(modules));
   }
   if (method == "gptq") {
-    return Gptq(group, kept);
+    return Gptq(group, kept, QuantizesOutputLayer(modules));
   }
   if (method == "mxfp8") {
     return Mxfp8(group, kept);

@@ -33,6 +33,40 @@ std::vector<std::string_view> NamesOfKept(const std::vector<QuantizedModule>& mo
   return names;
 }
 
+std::vector<std::string> WithTransformersNames(const std::vector<std::string_view>& names,
+                                               const std::vector<QuantizedModule>& modules) {
+  // transformers 5's conversion_mapping.py: GPT-NeoX, Nemotron-H, Qwen2.5-VL. Only the last has both parts.
+  struct Renamed {
+    std::string_view from;
+    std::string_view to;
+    bool beside_vision = false;
+  };
+  constexpr Renamed kRenamed[] = {{"embed_out", "lm_head"},
+                                  {"backbone.", "model."},
+                                  {"visual.", "model.visual."},
+                                  {"model.", "model.language_model.", true}};
+  const bool has_vision =
+      std::ranges::any_of(modules, [](const QuantizedModule& module) { return module.name.starts_with("visual."); });
+  std::vector<std::string> all(names.begin(), names.end());
+  for (const std::string_view name : names) {
+    for (const Renamed& renamed : kRenamed) {
+      if (name.starts_with(renamed.from) && (has_vision || !renamed.beside_vision)) {
+        all.push_back(std::string(renamed.to).append(name.substr(renamed.from.size())));
+      }
+    }
+  }
+  return all;
+}
+
+bool IsOutputLayer(std::string_view module) {
+  return module == "lm_head" || module.ends_with(".lm_head") || module == "embed_out";
+}
+
+bool QuantizesOutputLayer(const std::vector<QuantizedModule>& modules) {
+  return std::ranges::any_of(
+      modules, [](const QuantizedModule& module) { return module.layout != nullptr && IsOutputLayer(module.name); });
+}
+
 int BitsOf(const Layout& layout) {
   const Element element = layout.coding.element;
   return element == Element::kE2M1 || element == Element::kInt4 ? 4 : 8;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -30,6 +31,9 @@ struct QuantizationFiles {
 // form can say (WhyNotKvCache). Native forms have modules of one layout. Pure.
 QuantizationFiles MakeQuantizationConfig(ConfigForm form, const std::vector<QuantizedModule>& modules,
                                          KvCache kv_cache);
+
+// Whether the name is that of the matrix that makes words of a model's last states.
+[[nodiscard]] bool IsOutputLayer(std::string_view module);
 
 // Why the form's configuration cannot say it, in a sentence; nothing where it can.
 std::optional<std::string> WhyNotKvCache(ConfigForm form, KvCache kv_cache);

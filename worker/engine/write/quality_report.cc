@@ -12,7 +12,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "worker/engine/plan/ragged_blocks.h"
+#include "worker/engine/plan/consumers.h"
 #include "worker/engine/write/quality_text.h"
 
 namespace slipway::engine {
@@ -145,7 +145,7 @@ class Maker {
       first.emplace(weight.format->name, &weight);
       ranges[weight.format->name] += weight.input_amax ? 1 : 0;
     }
-    const auto possible = static_cast<std::uint8_t>(~KeptFromByRaggedBlocks(plan_));
+    const auto possible = static_cast<std::uint8_t>(~KeptFrom(plan_));
     std::uint8_t all = 0xFF;
     std::int64_t with_ranges = 0;
     for (const auto& [name, weight] : first) {

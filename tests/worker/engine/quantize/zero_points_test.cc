@@ -56,15 +56,21 @@ int CodeOfCompressedTensors(float quotient, int zero_point) {
   return static_cast<int>(std::nearbyint(std::clamp(StoredByTorch(DType::kBF16, sum), -8.0F, 7.0F)));
 }
 
+int SignedOf(char code) {
+  constexpr int kHalf = 128;
+  const int value = static_cast<unsigned char>(code);
+  return value < kHalf ? value : value - 2 * kHalf;
+}
+
 // Ours are the nearest instead. Groups of zeros, to which it gives the scale 2^-7 of BF16, are left out.
 void ExpectNearestCodes(const std::vector<float>& weights, const std::vector<float>& scales, const Quantized& ours,
                         const std::vector<int>& theirs) {
   std::int64_t different = 0;
   const std::size_t group = weights.size() / scales.size();
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    const int zero_point = static_cast<signed char>(ours.zero_points[i / group]);
+    const int zero_point = SignedOf(ours.zero_points[i / group]);
     const float quotient = weights[i] / scales[i / group];
-    const int code = static_cast<signed char>(ours.codes[i]);
+    const int code = SignedOf(ours.codes[i]);
     ASSERT_EQ(static_cast<std::uint8_t>(code), NearestCodeAbout(zero_point, static_cast<double>(quotient))) << i;
     ASSERT_EQ(theirs[i], CodeOfCompressedTensors(quotient, zero_point)) << i;
     different += code != theirs[i] ? 1 : 0;

@@ -125,6 +125,18 @@ TEST(HuggingFaceConfig, QuantizationAndCodeOfTheSourceAreNotCarriedOver) {
   EXPECT_TRUE(Make(model, warnings, /*allow_custom_code=*/true).contains("auto_map"));
 }
 
+TEST(HuggingFaceConfig, QuantizationOfAPartAndUnderItsOlderNameIsNotCarriedOverEither) {
+  Model model = Llama31();
+  model.hf_config = PublishedLlama31();
+  model.hf_config["compression_config"] = {{"quant_method", "compressed-tensors"}};
+  model.hf_config["text_config"] = {{"quantization_config", {{"quant_method", "fp8"}}}, {"x", 1}};
+  std::vector<std::string> warnings;
+  const json config = Make(model, warnings);
+  EXPECT_FALSE(config.contains("compression_config"));
+  EXPECT_EQ(config["text_config"], json({{"x", 1}}));
+  EXPECT_EQ(warnings.size(), 2U);
+}
+
 TEST(HuggingFaceConfig, MistralSaysThatItHasNoWindow) {
   Model model = Llama31();
   model.architecture = FindArchitecture("MistralForCausalLM");

@@ -65,6 +65,42 @@ TEST_P(ConfigGoldens, IsByteForByteWhatTheToolThatMadeTheFormatWrites) {
 INSTANTIATE_TEST_SUITE_P(All, ConfigGoldens, ::testing::ValuesIn(test::Goldens()),
                          [](const auto& golden) { return golden.param.source + "_" + golden.param.name; });
 
+// transformers 5 renames modules of these families when it loads them, and looks for its own names.
+TEST(QuantizationConfig, NamesThatTransformersChangesAreThereTwice) {
+  const LayoutWish wish{.form = ConfigForm::kCompressedTensors};
+  const auto ignored = [&wish](const std::vector<std::string>& kept) {
+    std::vector<QuantizedModule> modules{Module("model.layers.1.mlp.up_proj", "int8", wish)};
+    for (const std::string& name : kept) {
+      modules.push_back(Module(name));
+    }
+    return MakeQuantizationConfig(ConfigForm::kCompressedTensors, modules, KvCache::kNone).config["ignore"];
+  };
+  EXPECT_EQ(ignored({"embed_out"}), Json({"embed_out", "lm_head"}));
+  EXPECT_EQ(ignored({"backbone.layers.0.mixer.in_proj"}),
+            Json({"backbone.layers.0.mixer.in_proj", "model.layers.0.mixer.in_proj"}));
+  EXPECT_EQ(ignored({"model.layers.0.mlp.up_proj", "visual.merger.mlp.0"}),
+            Json({"model.layers.0.mlp.up_proj", "visual.merger.mlp.0", "model.language_model.layers.0.mlp.up_proj",
+                  "model.visual.merger.mlp.0"}));
+  EXPECT_EQ(ignored({"model.layers.0.mlp.up_proj"}), Json::array({"model.layers.0.mlp.up_proj"}));
+}
+
+TEST(QuantizationConfig, AQuantizedOutputLayerIsSaidToEngines) {
+  const auto config = [](std::string_view format, ConfigForm form, bool output) {
+    const LayoutWish wish{.form = form};
+    return MakeQuantizationConfig(
+               form,
+               {Module("model.layers.0.mlp.up_proj", format, wish), Module("lm_head", output ? format : "", wish)},
+               KvCache::kNone)
+        .config;
+  };
+  EXPECT_EQ(config("int8", ConfigForm::kCompressedTensors, false)["config_groups"]["group_0"]["targets"],
+            Json::array({"Linear"}));
+  EXPECT_EQ(config("int8", ConfigForm::kCompressedTensors, true)["config_groups"]["group_0"]["targets"],
+            Json({"Linear", "re:.*(lm_head|embed_out)$"}));
+  EXPECT_FALSE(config("int4", ConfigForm::kNative, false).contains("lm_head"));
+  EXPECT_EQ(config("int4", ConfigForm::kNative, true)["lm_head"], true);
+}
+
 TEST(ConfigGoldens, AMixtureIsDescribedLayerByLayer) {
   const Json golden = test::ReadJson("llama_mixed_auto");
   const LayoutWish wish{.form = ConfigForm::kModelOpt, .has_ranges = true};
