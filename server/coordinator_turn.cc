@@ -147,7 +147,7 @@ void Coordinator::AnswerCalls(Instant now) {
     const WorkerState* worker = scheduler_->workers().Find(entry->first);
     const bool busy = worker != nullptr && !worker->leases.empty();
     call.answer.next_call = busy ? options_.busy_call : std::chrono::milliseconds(0);
-    after_commit_.push_back([answered = std::move(call)](const absl::Status& committed) {
+    after_commit_.emplace_back([answered = std::move(call)](const absl::Status& committed) {
       answered.reply(committed.ok() ? absl::StatusOr<SynchronizeAnswer>(answered.answer) : committed);
     });
     entry = open_calls_.erase(entry);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -123,7 +124,7 @@ std::int64_t Percentile(std::vector<std::int64_t> values, double share) {
     return 0;
   }
   std::ranges::sort(values);
-  const auto rank = static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5);
+  const auto rank = static_cast<std::size_t>(std::lround(share * static_cast<double>(values.size() - 1)));
   return values[rank];
 }
 

@@ -122,6 +122,7 @@ TEST_F(PlanCacheTest, ShardsThatStartTogetherMakeThePlanOnce) {
   constexpr int kThreads = 4;
   std::latch start(kThreads);
   std::vector<std::jthread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
       start.arrive_and_wait();

@@ -60,7 +60,7 @@ class LegacyReader {
     const std::string first_file = first.name;
     for (const std::string& file : grid_.files) {
       if (file == first_file) {
-        ranks_.push_back(std::move(first));
+        ranks_.push_back(std::exchange(first, {}));
         continue;
       }
       SLIPWAY_ASSIGN_OR_RETURN(LegacyRankFile rank, ReadRankFile(directory_, file));

@@ -45,6 +45,7 @@ constexpr std::array kStructure = std::to_array<HarmlessValue>({
     {"activation_func_clamp_value", {}},
     {"glu_linear_offset", {"0", "0.0"}},
     {"softmax_type", {"\"vanilla\""}},
+    {"softmax_scale", {}},
 });
 
 std::vector<std::string> Unsupported(const json& arguments) {
@@ -58,6 +59,13 @@ std::vector<std::string> Unsupported(const json& arguments) {
     if (std::ranges::find(row.values, text) == row.values.end()) {
       found.push_back(fmt::format("{} is {}", row.argument, text.substr(0, 60)));
     }
+  }
+  // config.json has one scaling of rotary positions.
+  const auto scales = arguments.find("use_rope_scaling");
+  const auto interpolates = arguments.find("rotary_seq_len_interpolation_factor");
+  if (scales != arguments.end() && *scales == true && interpolates != arguments.end() && !interpolates->is_null() &&
+      *interpolates != 1) {
+    found.emplace_back("rotary_seq_len_interpolation_factor is set beside use_rope_scaling");
   }
   return found;
 }

@@ -99,13 +99,28 @@ std::string Facts(const ModelConfiguration& configuration) {
   return facts.empty() ? "" : fmt::format("; the configuration says: {}", fmt::join(facts, ", "));
 }
 
+// "experts (scores by softmax, in 2 groups, times 2.5)"
+std::string RoutingOf(const ExpertsConfiguration& experts) {
+  if (!experts.count) {
+    return "without experts";
+  }
+  std::string text = fmt::format("with experts (scores by {}", experts.score_function.value_or("softmax"));
+  if (experts.groups.value_or(1) > 1) {
+    text += fmt::format(", in {} groups", *experts.groups);
+  }
+  if (experts.scaling.value_or(1.0) != 1.0) {
+    text += fmt::format(", times {}", *experts.scaling);
+  }
+  return text + ")";
+}
+
 // What a person needs to see why a configuration is not of a family.
 std::string Summary(const ModelConfiguration& c) {
   const auto word = [](bool has) { return has ? "with" : "without"; };
   return fmt::format(
-      "{} {}, {} activation, {} experts, {} latent attention, {} norms of queries and keys, {} bias in q, k and v, {} "
+      "{} {}, {} activation, {}, {} latent attention, {} norms of queries and keys, {} bias in q, k and v, {} "
       "bias in linear layers, {} a sliding window, {} gates of queries, {} positions, {} a vision tower{}",
-      c.normalization, c.gated ? "and gated MLPs" : "and ungated MLPs", c.activation, word(c.experts.count.has_value()),
+      c.normalization, c.gated ? "and gated MLPs" : "and ungated MLPs", c.activation, RoutingOf(c.experts),
       word(c.latent_attention), word(c.qk_norm), word(c.qkv_bias), word(c.linear_bias),
       word(c.sliding_window.has_value()), word(c.attention_gate), c.position_embedding,
       word(c.vision.layers.has_value()), Facts(c));

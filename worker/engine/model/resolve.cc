@@ -322,6 +322,10 @@ absl::StatusOr<ModelConfiguration> ResolveConfiguration(const Stated& arguments,
   c.patterns = evidence.patterns();
   SLIPWAY_RETURN_IF_ERROR(SetVocabulary(evidence, stated, c, notes));
   SetLayers(evidence, stated, c);
+  if (c.experts.count) {
+    constexpr std::int64_t kActive = 2;
+    c.experts.active = OrDefault(c.experts.active, kActive, "moe_router_topk", notes);
+  }
   c.hidden_size = stated.hidden_size.value_or(0);
   c.ffn_hidden_size = stated.ffn_hidden_size.value_or(0);
   c.attention_heads = stated.attention_heads.value_or(0);

@@ -158,6 +158,10 @@ class Builder {
     if (source.dtype == DType::kF8E4M3) {
       return compressed_.ScaleOf(source, checkpoint_).status();
     }
+    if (source.dtype == DType::kF64) {
+      return Error(Reason::kCheckpointUnsupported,
+                   "is stored as F64, which is not read: save the model in FP32 or BF16", {.tensor = source.name});
+    }
     if (!IsFloatingPoint(source.dtype)) {
       return Error(Reason::kCheckpointUnsupported,
                    fmt::format("is stored as {}; of quantized weights those are read that ModelOpt compressed to FP8 "

@@ -89,7 +89,11 @@ class UsersConfig {
     }
     const std::string type = Text(theirs["rope_type"]);
     const bool can_state = type == R"("default")" || type == R"("linear")" || type == R"("llama3")";
-    if (SameRope(ours, theirs) || (!can_state && ours["rope_type"] == "default")) {
+    if (SameRope(ours, theirs)) {
+      return;
+    }
+    if (!can_state && ours["rope_type"] == "default") {
+      SetTheta(generated["rope_theta"]);  // the scaling is theirs, which no arguments could state
       return;
     }
     warnings_.push_back(
@@ -137,6 +141,18 @@ class UsersConfig {
   json Take() { return std::move(config_); }
 
  private:
+  // Where config.json states it: in rope_parameters, or beside rope_scaling.
+  void SetTheta(const json& theta) {
+    const auto parameters = config_.find("rope_parameters");
+    const bool inside = parameters != config_.end() && parameters->is_object() && parameters->contains("rope_theta");
+    json& stated = inside ? (*parameters)["rope_theta"] : config_["rope_theta"];
+    if (!Same(stated, theta)) {
+      warnings_.push_back(fmt::format("config.json: rope_theta is {}, not {} as in --hf-config: so the checkpoint says",
+                                      Text(theta), Text(stated)));
+      stated = theta;
+    }
+  }
+
   json config_;
   std::vector<std::string>& warnings_;
 };

@@ -181,7 +181,7 @@ TEST(Canonical, PartsOfMambaAndDeltaNetworksAreJoinedInTheirOrder) {
     for (std::size_t i = 0; i < endings.size(); ++i) {
       stored.emplace_back(layer + stem + endings[i], Shape{static_cast<std::int64_t>(i) + 1});
     }
-    const auto tensors = Canonicalize(Holding(std::move(stored)));
+    const auto tensors = Canonicalize(Holding(stored));
     if (!tensors.ok() || tensors->size() != 1) {
       return Describe(tensors.status());
     }

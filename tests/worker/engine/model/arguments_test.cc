@@ -86,7 +86,8 @@ TEST(Arguments, WhatMakesAnotherModelOfItIsNamed) {
   for (const json& arguments :
        {json{{"rotary_interleaved", true}}, json{{"window_attn_skip_freq", 2}}, json{{"softmax_type", "learnable"}},
         json{{"attn_logit_softcapping", 50.0}}, json{{"glu_linear_offset", 1.0}}, json{{"qk_l2_norm", true}},
-        json{{"activation_func_clamp_value", 7.0}}, json{{"use_mup", true}}}) {
+        json{{"activation_func_clamp_value", 7.0}}, json{{"use_mup", true}}, json{{"softmax_scale", 0.3}},
+        json{{"rotary_seq_len_interpolation_factor", 2}, {"use_rope_scaling", true}}}) {
     const StatedConfiguration stated = Read(arguments);
     ASSERT_EQ(stated.unsupported.size(), 1U) << arguments;
     EXPECT_NE(stated.unsupported.front().find(arguments.begin().key()), std::string::npos);
@@ -99,6 +100,9 @@ TEST(Arguments, ValuesThatSwitchNothingOnAreHarmless) {
                                            {"softmax_type", "vanilla"},
                                            {"rotary_percent", 1.0},
                                            {"glu_linear_offset", 0.0},
+                                           {"softmax_scale", nullptr},
+                                           {"use_rope_scaling", true},
+                                           {"rotary_seq_len_interpolation_factor", nullptr},
                                            {"hybrid_override_pattern", nullptr}});
   EXPECT_TRUE(stated.unsupported.empty());
 }

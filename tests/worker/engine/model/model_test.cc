@@ -115,6 +115,28 @@ TEST(Model, ExpertsMakeItMixtralWhetherArgumentsSayItOrNot) {
   }
 }
 
+TEST(Model, HowManyExpertsATokenHasIsMegatronsDefaultWhereNothingSaysIt) {
+  const auto model = Learn(*WithExperts());
+  ASSERT_TRUE(model.ok()) << Describe(model.status());
+  EXPECT_EQ(model->configuration.experts.active, 2);
+}
+
+TEST(Model, RoutingThatTheFamilyCannotSayIsRefused) {
+  for (const auto& [argument, value] :
+       {std::pair("moe_router_topk_scaling_factor", json(2.5)), std::pair("moe_router_num_groups", json(2))}) {
+    const auto checkpoint = WithExperts();
+    test::SetArgument(*checkpoint, "num_experts", 4);
+    test::SetArgument(*checkpoint, argument, value);
+    const absl::Status status = Learn(*checkpoint).status();
+    EXPECT_EQ(ReasonOf(status), Reason::kArchitectureUnsupported) << argument;
+    EXPECT_NE(Describe(status).find(value == 2 ? "in 2 groups" : "times 2.5"), std::string::npos) << Describe(status);
+  }
+  const auto harmless = WithExperts();
+  test::SetArgument(*harmless, "num_experts", 4);
+  test::SetArgument(*harmless, "moe_router_topk_scaling_factor", 1.0);
+  EXPECT_TRUE(Learn(*harmless).ok());
+}
+
 TEST(Model, WhatBelongsToNoFamilyIsRefusedWithTheNearestAndWhatDoesNotMatch) {
   const auto checkpoint = WithExperts();
   for (const char* layer : {"0", "1"}) {

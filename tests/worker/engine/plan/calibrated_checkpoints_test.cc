@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -33,7 +32,6 @@ namespace slipway::engine {
 namespace {
 
 using nlohmann::json;
-namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 struct Fixture {

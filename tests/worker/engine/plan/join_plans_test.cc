@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -73,8 +74,7 @@ ExportPlan WithShards(const std::string& target, const std::vector<ShardOf>& sha
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string size = std::to_string(shards[i].bytes);
     const std::string name = "t" + std::to_string(i);
-    std::string json =
-        R"({")" + name + R"(":{"dtype":"U8","shape":[)" + size + R"(],"data_offsets":[0,)" + size + "]}}";
+    std::string json = fmt::format(R"({{"{}":{{"dtype":"U8","shape":[{}],"data_offsets":[0,{}]}}}})", name, size, size);
     json.resize(88, ' ');
     OutputTensor& tensor = plan.tensors.emplace_back();
     tensor.name = name;

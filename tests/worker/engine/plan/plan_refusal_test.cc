@@ -118,12 +118,14 @@ TEST(PlanRefusal, AVocabularyLargerThanTheEmbeddingIsRefused) {
 }
 
 TEST(PlanRefusal, WeightsThatAreNotFloatingPointNumbersAreRefused) {
-  const auto checkpoint = MakeCheckpoint(PerLayer());
-  RemoveTensor(*checkpoint, "decoder.layers.1.mlp.linear_fc2.weight");
-  AddTensor(*checkpoint, Stored("decoder.layers.1.mlp.linear_fc2.weight", DType::kU8, {12, 10}));
-  const absl::Status status = Plan(checkpoint);
-  EXPECT_EQ(ReasonOf(status), Reason::kCheckpointUnsupported) << Describe(status);
-  EXPECT_EQ(WhereOf(status).tensor, "decoder.layers.1.mlp.linear_fc2.weight");
+  for (const DType dtype : {DType::kU8, DType::kI32, DType::kF64}) {
+    const auto checkpoint = MakeCheckpoint(PerLayer());
+    RemoveTensor(*checkpoint, "decoder.layers.1.mlp.linear_fc2.weight");
+    AddTensor(*checkpoint, Stored("decoder.layers.1.mlp.linear_fc2.weight", dtype, {12, 10}));
+    const absl::Status status = Plan(checkpoint);
+    EXPECT_EQ(ReasonOf(status), Reason::kCheckpointUnsupported) << Describe(status);
+    EXPECT_EQ(WhereOf(status).tensor, "decoder.layers.1.mlp.linear_fc2.weight");
+  }
 }
 
 TEST(PlanRefusal, OptionsOfLaterVersionsAreRefusedWithAdvice) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "tests/worker/engine/quantize/codings.h"
 #include "tests/worker/engine/quantize/implementations.h"
 #include "tests/worker/engine/quantize/nearest_code.h"
@@ -29,7 +31,7 @@ float FloatOf(const DenseTensor& tensor) { return ElementsOf<float>(tensor).at(0
 TEST_P(ModelOptVectors, Fp8PerTensorDiffersByTheSecondRoundingAndTheMissingSaturationAlone) {
   for (const std::string& dtype : kDTypes) {
     for (const std::string suffix : {"", "_smallamax"}) {
-      const Vectors vectors = ReadVectors("modelopt_fp8_per_tensor_" + dtype + suffix);
+      const Vectors vectors = ReadVectors(fmt::format("modelopt_fp8_per_tensor_{}{}", dtype, suffix));
       const Values values = ValuesOf(vectors.at("in.w"));
       const float scale = FloatOf(vectors.at("in.scale"));
       EXPECT_EQ(TensorScale(kFp8Tensor, FloatOf(vectors.at("in.amax"))), scale);
@@ -131,7 +133,7 @@ TEST_P(ModelOptVectors, Int4UnderScalesThatClipIsTheSame) {
 TEST_P(ModelOptVectors, Nvfp4IsTheSame) {
   for (const std::string& dtype : kDTypes) {
     for (const std::string suffix : {"", "_tiny", "_ties", "_sat"}) {
-      const Vectors vectors = ReadVectors("modelopt_nvfp4_" + dtype + suffix);
+      const Vectors vectors = ReadVectors(fmt::format("modelopt_nvfp4_{}{}", dtype, suffix));
       const Values values = ValuesOf(vectors.at("in.w"));
       const float tensor_scale = FloatOf(vectors.at("in.scale_2"));
       if (suffix != "_sat") {  // whose scale is four times too small
@@ -180,7 +182,7 @@ TEST_P(ModelOptVectors, Mxfp4HasTheSameScalesAndDiffersInTiesAndTheSignOfZeroAlo
   std::int64_t ties = 0;
   for (const std::string& dtype : kDTypes) {
     for (const std::string suffix : {"", "_ties"}) {
-      const Vectors vectors = ReadVectors("modelopt_mxfp4_" + dtype + suffix);
+      const Vectors vectors = ReadVectors(fmt::format("modelopt_mxfp4_{}{}", dtype, suffix));
       const Values values = ValuesOf(vectors.at("in.w"));
       const Quantized quantized = Quantize(quantizer(), kMxfp4, values);
       const std::string& scales = vectors.at("out.scale").bytes;

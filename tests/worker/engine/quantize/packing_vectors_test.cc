@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "tests/worker/engine/quantize/codings.h"
 #include "tests/worker/engine/quantize/implementations.h"
 #include "tests/worker/engine/quantize/vectors.h"
@@ -46,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(All, PackingVectors, testing::ValuesIn(Implementations(
 TEST_P(PackingVectors, WordsOfIntegersAreCompressedTensors) {
   for (const std::string bits : {"4", "8"}) {
     for (const std::string shape : {"16x64", "5x33", "3x7", "7x100"}) {
-      const Vectors vectors = ReadVectors("ct_pack_int" + bits + "_" + shape + "_dim1");
+      const Vectors vectors = ReadVectors(fmt::format("ct_pack_int{}_{}_dim1", bits, shape));
       const auto codes = ElementsOf<std::int8_t>(vectors.at("in.q"));
       const std::string packed = Pack(bits == "4" ? Element::kInt4 : Element::kInt8, Packing::kWords,
                                       {codes.begin(), codes.end()}, vectors.at("in.q").shape[0]);

@@ -196,7 +196,7 @@ TEST(PermutedPart, RoundingIsThatOfTheSameElementsInAnyOrder) {
   made.Store({50, 60}, kFirst);
   made.Permute({.view = {50, 60}, .order = {1, 0}}, {.add_one = false, .from = DType::kBF16, .to = DType::kF16});
   Rounding expected;
-  for (Element bits = kFirst; bits < kFirst + 50 * 60; ++bits) {
+  for (int bits = kFirst; bits < kFirst + 50 * 60; ++bits) {
     // A half's subnormals have steps of 2^-24; of its numbers BF16 has no more digits.
     const auto value = static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
     const double rounded = value < 0x1p-14 ? std::nearbyint(value * 0x1p24) * 0x1p-24 : value;

@@ -112,6 +112,26 @@ TEST(HuggingFaceConfig, AScalingThatNoCheckpointStatesStaysTheUsers) {
   EXPECT_TRUE(warnings.empty());
 }
 
+TEST(HuggingFaceConfig, TheBaseBesideSuchAScalingIsTheCheckpointsAllTheSame) {
+  Model model = Llama31();
+  model.configuration.llama3_rope_factor.reset();
+  model.hf_config = PublishedLlama31();
+  model.hf_config["rope_scaling"] = {{"type", "yarn"}, {"factor", 4.0}};
+  const json base = model.hf_config["rope_theta"];
+  model.hf_config["rope_theta"] = 5'000'000;
+  std::vector<std::string> warnings;
+  json config = Make(model, warnings);
+  EXPECT_EQ(config["rope_theta"], base);
+  EXPECT_EQ(config["rope_scaling"], model.hf_config["rope_scaling"]);
+  EXPECT_EQ(warnings.size(), 1U);
+  model.hf_config.erase("rope_theta");
+  model.hf_config.erase("rope_scaling");
+  model.hf_config["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 4.0}, {"rope_theta", 5'000'000}};
+  config = Make(model, warnings);
+  EXPECT_EQ(config["rope_parameters"]["rope_theta"], base);
+  EXPECT_EQ(config["rope_parameters"]["rope_type"], "yarn");
+}
+
 TEST(HuggingFaceConfig, QuantizationAndCodeOfTheSourceAreNotCarriedOver) {
   Model model = Llama31();
   model.hf_config = PublishedLlama31();

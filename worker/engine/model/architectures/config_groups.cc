@@ -51,7 +51,10 @@ bool IsSeeingDecoder(const ModelConfiguration& c) {
          *vision.hidden_size % *vision.heads == 0;
 }
 
-bool RoutesBySoftmax(const ModelConfiguration& c) { return c.experts.score_function.value_or("softmax") == "softmax"; }
+bool RoutesBySoftmax(const ModelConfiguration& c) {
+  return c.experts.score_function.value_or("softmax") == "softmax" && c.experts.groups.value_or(1) <= 1 &&
+         c.experts.scaling.value_or(1.0) == 1.0;
+}
 
 std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& c) {
   return c.experts.auxiliary_loss.value_or(0.0) > 0.0 ? std::optional<nlohmann::json>(*c.experts.auxiliary_loss)

@@ -74,7 +74,7 @@ bool IsExpertsDecoder(const ModelConfiguration& configuration);
 // The text of a model that sees, of the first kind with gated SiLU, beside a tower all of whose sizes are known.
 bool IsSeeingDecoder(const ModelConfiguration& configuration);
 
-// Experts are chosen by softmax.
+// Experts are chosen by softmax among all of them, and their weights are not multiplied by a factor.
 bool RoutesBySoftmax(const ModelConfiguration& configuration);
 
 std::optional<nlohmann::json> AuxiliaryLoss(const ModelConfiguration& configuration);

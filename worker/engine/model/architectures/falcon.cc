@@ -100,7 +100,7 @@ constexpr auto kFields = std::to_array<ConfigField>({
 
 int Fit(const ModelConfiguration& c) {
   return IsLayerNormDecoder(c) && c.position_embedding == "rope" && c.rotary_percent == 1.0 && !c.linear_bias &&
-                 !c.qkv_bias && !c.qk_norm && c.head_dimension * c.attention_heads == c.hidden_size
+                 !c.qkv_bias && !c.qk_norm && !c.sliding_window && c.head_dimension * c.attention_heads == c.hidden_size
              ? 2
              : 0;
 }

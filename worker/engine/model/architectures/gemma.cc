@@ -53,7 +53,7 @@ int Fit(const ModelConfiguration& c, bool post_norms, bool qk_norm) {
 }
 
 // config.json says what they say.
-constexpr std::string_view kAccepted[] = {"window_attn_skip_freq", "attn_logit_softcapping"};
+constexpr std::string_view kAccepted[] = {"window_attn_skip_freq", "attn_logit_softcapping", "softmax_scale"};
 
 }  // namespace
 
@@ -63,7 +63,7 @@ const Architecture kGemma = {
     .summary = "Gemma 1; with --hf-config",
     .blocks = kDecoderBlocks<kLayerRules>,
     .fields = kFields,
-    .fit = [](const ModelConfiguration& c) { return Fit(c, false, false); },
+    .fit = [](const ModelConfiguration& c) { return c.sliding_window ? 0 : Fit(c, false, false); },
     .zero_centered_norms = true,
     .beyond_arguments = true,
     .accepts = kAccepted,

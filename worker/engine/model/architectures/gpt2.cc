@@ -82,7 +82,8 @@ constexpr auto kFields = std::to_array<ConfigField>({
 
 int Fit(const ModelConfiguration& c) {
   return IsLayerNormDecoder(c) && c.position_embedding == "learned_absolute" && c.linear_bias && !c.qk_norm &&
-                 c.query_groups == c.attention_heads && c.head_dimension * c.attention_heads == c.hidden_size
+                 !c.sliding_window && c.query_groups == c.attention_heads &&
+                 c.head_dimension * c.attention_heads == c.hidden_size
              ? 3
              : 0;
 }

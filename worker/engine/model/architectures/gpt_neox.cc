@@ -77,7 +77,7 @@ constexpr auto kFields = std::to_array<ConfigField>({
 
 // With rotary positions over whole heads StarCoder2 describes the model as well.
 int Fit(const ModelConfiguration& c) {
-  if (!IsLayerNormDecoder(c) || c.position_embedding != "rope" || !c.linear_bias || c.qk_norm ||
+  if (!IsLayerNormDecoder(c) || c.position_embedding != "rope" || !c.linear_bias || c.qk_norm || c.sliding_window ||
       c.query_groups != c.attention_heads || c.head_dimension * c.attention_heads != c.hidden_size) {
     return 0;
   }

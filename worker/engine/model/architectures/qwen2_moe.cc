@@ -19,7 +19,8 @@ constexpr auto kFields = ConcatenateFields(
          {"shared_expert_intermediate_size", Experts<&ExpertsConfiguration::shared_ffn_hidden_size>}}));
 
 int Fit(const ModelConfiguration& c) {
-  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && !c.qk_norm && !c.linear_bias && c.experts.shared_ffn_hidden_size
+  return IsExpertsDecoder(c) && RoutesBySoftmax(c) && !c.qk_norm && !c.linear_bias && !c.sliding_window &&
+                 c.experts.shared_ffn_hidden_size
              ? 3
              : 0;
 }
