@@ -47,7 +47,7 @@ absl::Status PublisherClaim::Take() {
 }
 
 absl::Status PublisherClaim::Reveal(bool overwrite) {
-  const absl::Status renamed = files_.Rename(claimed_, output_, RenameMode::kNoReplace);
+  absl::Status renamed = files_.Rename(claimed_, output_, RenameMode::kNoReplace);
   if (renamed.ok() || ReasonOf(renamed) != Reason::kOutputExists) {
     return renamed;
   }

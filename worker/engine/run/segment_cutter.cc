@@ -50,7 +50,8 @@ absl::StatusOr<std::optional<Segment>> SegmentCutter::Next() {
 }
 
 absl::StatusOr<bool> SegmentCutter::TakePart(Segment& segment) {
-  const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(shard_.first_tensor + next_tensor_)];
+  const OutputTensor& tensor =
+      plan_.tensors[static_cast<std::size_t>(shard_.first_tensor) + static_cast<std::size_t>(next_tensor_)];
   const std::int64_t room = segment.file_offset + segment_bytes_ - position_ +
                             (segment.has_header ? static_cast<std::int64_t>(shard_.header.size()) : 0);
   if (next_element_ == 0 && tensor.file_offset != position_) {

@@ -156,8 +156,8 @@ absl::StatusOr<std::vector<DirectoryEntry>> LocalDirectory::List() const {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SourceDirectory>> OpenLocalDirectory(const std::string& path) {
-  if (path.find('\0') != std::string::npos) {
-    return Error(Reason::kPathOutsideRoot, "the path has a zero byte in it", {.file = path.c_str()});
+  if (const std::size_t zero = path.find('\0'); zero != std::string::npos) {
+    return Error(Reason::kPathOutsideRoot, "the path has a zero byte in it", {.file = path.substr(0, zero)});
   }
   FileDescriptor descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!descriptor.valid()) {
