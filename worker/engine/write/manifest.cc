@@ -127,7 +127,8 @@ Manifest ManifestOf(const nlohmann::json& json) {
     for (const nlohmann::json& directory : *directories) {
       manifest.directories.push_back({directory.at("path"), directory.at("target")});
       const std::string& path = manifest.directories.back().path;
-      if (path.empty() || path == "." || path == ".." || path.find_first_of(std::string_view("/\0", 2)) != path.npos) {
+      const bool has_separator = path.find_first_of(std::string_view("/\0", 2)) != std::string::npos;
+      if (path.empty() || path == "." || path == ".." || has_separator) {
         throw nlohmann::json::other_error::create(501, "a directory that is no name", &directory);
       }
     }
