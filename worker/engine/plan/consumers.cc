@@ -5,11 +5,10 @@
 #include <string_view>
 
 #include "worker/engine/plan/ragged_blocks.h"
+#include "worker/engine/quantize/formats/loaders.h"
 
 namespace slipway::engine {
 namespace {
-
-constexpr std::uint8_t kLoadsAny = kLoadsVllm | kLoadsSglang | kLoadsTensorRtLlm | kLoadsTransformers;
 
 // Classes whose layers are none that transformers quantizes: GPT-2's Conv1D, Falcon's own linear layer.
 constexpr auto kNotLinear = std::to_array<std::string_view>({"GPT2LMHeadModel", "FalconForCausalLM"});
@@ -37,7 +36,7 @@ bool IsMixedWithoutNvfp4(const ExportPlan& plan) {
 std::uint8_t KeptFrom(const ExportPlan& plan) {
   std::uint8_t kept = KeptFromByRaggedBlocks(plan);
   if (TakesExpertsApart(plan)) {
-    kept |= kLoadsAny;
+    kept |= kLoadsAll;
   }
   if (std::ranges::find(kNotLinear, plan.architecture) != kNotLinear.end()) {
     kept |= kLoadsTransformers;

@@ -55,6 +55,10 @@ absl::Status CheckRanks(const ExportOptions& options) {
 
 }  // namespace
 
+bool AsksForQuantization(const ExportOptions& options) {
+  return !options.recipe.empty() || !(options.quantization.empty() || options.quantization == "none");
+}
+
 absl::Status CheckOptions(const ExportOptions& options) {
   // Smaller files help nobody and make millions of them.
   constexpr std::int64_t kMinimumShard = 1024;
@@ -84,8 +88,7 @@ absl::Status CheckOptions(const ExportOptions& options) {
     return Error(Reason::kInvalidArgument,
                  "--adapter-only exports the adapter that --adapter names, but none is given");
   }
-  if (options.adapter_only &&
-      (!options.recipe.empty() || !(options.quantization.empty() || options.quantization == "none"))) {
+  if (options.adapter_only && AsksForQuantization(options)) {
     return Error(Reason::kOptionUnsupported,
                  "--adapter-only leaves an adapter unquantized: leave out --quantization and --recipe");
   }

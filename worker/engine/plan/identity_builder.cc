@@ -12,6 +12,7 @@
 #include <fmt/ranges.h>
 
 #include "common/error.h"
+#include "worker/engine/plan/export_options.h"
 #include "worker/engine/plan/identity_config.h"
 #include "worker/engine/plan/output_size.h"
 #include "worker/engine/plan/source_quantization.h"
@@ -41,10 +42,6 @@ bool IsFloatingPoint(DType dtype) {
 bool IsFp8(DType dtype) {
   return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2 || dtype == DType::kF8E4M3FNUZ ||
          dtype == DType::kF8E5M2FNUZ || dtype == DType::kF8E8M0;
-}
-
-bool AsksForQuantization(const ExportOptions& options) {
-  return !options.recipe.empty() || (!options.quantization.empty() && options.quantization != "none");
 }
 
 SourceRegion Whole(const StoredTensor& stored, std::size_t index) {

@@ -8,6 +8,7 @@
 
 #include "common/count_of.h"
 #include "worker/engine/plan/linear_weights.h"
+#include "worker/engine/quantize/formats/loaders.h"
 
 namespace slipway::engine {
 namespace {
@@ -68,7 +69,7 @@ void WarnOfRaggedBlocks(ExportPlan& plan) {
 std::uint8_t KeptFromByRaggedBlocks(const ExportPlan& plan) {
   const Ragged ragged = FindRagged(plan);
   if (ragged.columns.count > 0) {
-    return kLoadsVllm | kLoadsSglang | kLoadsTensorRtLlm | kLoadsTransformers;
+    return kLoadsAll;
   }
   return ragged.rows.count > 0 ? kLoadsVllm | kLoadsSglang : 0;
 }

@@ -1,7 +1,6 @@
 // quantization_config of compressed-tensors.
 #include <string>
 
-#include "worker/engine/quantize/module_patterns.h"
 #include "worker/engine/target/config_forms.h"
 
 namespace slipway::engine {
@@ -128,17 +127,6 @@ std::string_view FormatOf(const std::vector<ModuleGroup>& groups) {
   return groups.front().layout->algorithm;
 }
 
-// Embeddings are no targets.
-Json Ignored(const std::vector<QuantizedModule>& modules) {
-  std::vector<std::string_view> ignored;
-  for (const std::string_view name : NamesOfKept(modules)) {
-    if (!IsEmbedding(name)) {
-      ignored.push_back(name);
-    }
-  }
-  return WithTransformersNames(ignored, modules);
-}
-
 }  // namespace
 
 Json MakeCompressedTensorsConfig(const std::vector<QuantizedModule>& modules, KvCache kv_cache) {
@@ -146,7 +134,7 @@ Json MakeCompressedTensorsConfig(const std::vector<QuantizedModule>& modules, Kv
   return {{"config_groups", ConfigGroups(groups, modules)},
           {"format", FormatOf(groups)},
           {"global_compression_ratio", nullptr},
-          {"ignore", Ignored(modules)},
+          {"ignore", KeptMatrices(modules)},
           {"kv_cache_scheme", kv_cache == KvCache::kFp8 ? ToJson({.observer = "minmax"}) : Json()},
           {"quant_method", "compressed-tensors"},
           {"quantization_status", "compressed"},

@@ -31,6 +31,9 @@ std::vector<std::string_view> NamesOfKept(const std::vector<QuantizedModule>& mo
 std::vector<std::string> WithTransformersNames(const std::vector<std::string_view>& names,
                                                const std::vector<QuantizedModule>& modules);
 
+// Matrices that stay as they are, WithTransformersNames; without embeddings, which no form quantizes.
+std::vector<std::string> KeptMatrices(const std::vector<QuantizedModule>& modules);
+
 // Whether the output layer is quantized, which engines have to be told.
 [[nodiscard]] bool QuantizesOutputLayer(const std::vector<QuantizedModule>& modules);
 

@@ -1,23 +1,12 @@
 // quantization_config of methods that engines have of their own: fp8, awq, gptq, mxfp4, mxfp8.
 #include <string>
 
-#include "worker/engine/quantize/module_patterns.h"
 #include "worker/engine/target/config_forms.h"
 
 namespace slipway::engine {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-Json KeptMatrices(const std::vector<QuantizedModule>& modules) {
-  std::vector<std::string_view> names;
-  for (const std::string_view name : NamesOfKept(modules)) {
-    if (!IsEmbedding(name)) {
-      names.push_back(name);
-    }
-  }
-  return WithTransformersNames(names, modules);
-}
 
 Json Float8(const ModuleGroup& group, const Json& kept) {
   const Layout& layout = *group.layout;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "worker/engine/quantize/module_patterns.h"
 #include "worker/engine/target/config_forms.h"
 
 namespace slipway::engine {
@@ -56,6 +57,12 @@ std::vector<std::string> WithTransformersNames(const std::vector<std::string_vie
     }
   }
   return all;
+}
+
+std::vector<std::string> KeptMatrices(const std::vector<QuantizedModule>& modules) {
+  std::vector<std::string_view> kept = NamesOfKept(modules);
+  std::erase_if(kept, IsEmbedding);
+  return WithTransformersNames(kept, modules);
 }
 
 bool IsOutputLayer(std::string_view module) {
