@@ -34,6 +34,27 @@ class Calibrated(unittest.TestCase):
                 self.assertIn("--quantization checkpoint", result.stderr)
                 self.assertFalse((scratch / "out").exists())
 
+    def test_compressed_nvfp4_exports_the_codes_and_scales_of_its_uncompressed_twin(self):
+        with Scratch() as scratch:
+            for fixture in ("llama3_nvfp4_tp2", "llama3_nvfp4_compressed_tp2"):
+                result = slipway("export", CALIBRATED / fixture, scratch / fixture, "--quantization", "checkpoint")
+                self.assertEqual(0, result.returncode, describe(result))
+            twin, compressed = (read_directory(scratch / name)
+                                for name in ("llama3_nvfp4_tp2", "llama3_nvfp4_compressed_tp2"))
+            # ModelOpt decodes the code of -0, 8, to +0.
+            without_sign = bytes.maketrans(bytes(range(256)), bytes(
+                (0 if byte >> 4 == 8 else byte >> 4) << 4 | (0 if byte & 15 == 8 else byte & 15) for byte in range(256)))
+            packed = 0
+            self.assertEqual(twin.keys(), compressed.keys())
+            for name, (dtype, shape, data) in compressed.items():
+                self.assertEqual((dtype, shape), twin[name][:2], name)
+                expected = twin[name][2]
+                if dtype == "U8":
+                    expected = expected.translate(without_sign)
+                    packed += 1
+                self.assertEqual(expected, data, name)
+            self.assertEqual(7, packed)
+
     def test_inspection_counts_the_weights_alone(self):
         fixture = CALIBRATED / "llama3_fp8_kvfp8_tp1"
         result = slipway("inspect", fixture, "--json")

@@ -52,6 +52,7 @@ class Canonicalizer {
       SLIPWAY_RETURN_IF_ERROR(Add(static_cast<std::int32_t>(i)));
     }
     SLIPWAY_RETURN_IF_ERROR(JoinParts());
+    SLIPWAY_RETURN_IF_ERROR(subject_ == Subject::kWeights ? FindNibbles() : absl::OkStatus());
     return std::move(tensors_);
   }
 
@@ -144,6 +145,28 @@ class Canonicalizer {
       if (!added) {
         return Duplicated(name, place->second.parts.front().stored, first);
       }
+    }
+    return absl::OkStatus();
+  }
+
+  // mtq.compress leaves NVFP4 codes in place of a weight, with scales of blocks and one of the whole beside them.
+  absl::Status FindNibbles() {
+    if (std::ranges::none_of(tensors_, [](const auto& entry) { return entry.second.dtype == DType::kU8; })) {
+      return absl::OkStatus();
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(const auto quantizers, Canonicalizer(checkpoint_, Subject::kQuantizers).Run());
+    for (auto& [name, tensor] : tensors_) {
+      const auto scale = quantizers.find(name + "_quantizer._scale");
+      if (tensor.dtype != DType::kU8 || tensor.shape.empty() || scale == quantizers.end() ||
+          scale->second.dtype != DType::kF8E4M3 || !quantizers.contains(name + "_quantizer._double_scale")) {
+        continue;
+      }
+      const auto columns = CheckedMultiply(tensor.shape.back(), 2);
+      if (!columns) {
+        return Error(Reason::kLimitExceeded, "has more than 2^63 columns", {.tensor = name});
+      }
+      tensor.shape.back() = *columns;
+      tensor.nibbles = true;
     }
     return absl::OkStatus();
   }

@@ -34,8 +34,10 @@ struct CanonicalPart {
 struct CanonicalTensor {
   std::string name;
   DType dtype = DType::kBF16;
-  Shape shape;                       // without the fixed axes
+  Shape shape;                       // of values, without the fixed axes
   std::vector<CanonicalPart> parts;  // concatenated along axis 0 (one, except gate and up, split Mamba and GDN keys)
+  // Each stored byte holds two values along the last axis: E2M1 codes, of NVFP4 that ModelOpt compressed.
+  bool nibbles = false;
 };
 
 // Canonical names to tensors. Those of ModelOpt's quantizers are no weights and left aside. TENSOR_DUPLICATED where two

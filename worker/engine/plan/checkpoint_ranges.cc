@@ -28,9 +28,7 @@ namespace {
 using Tensors = std::map<std::string, CanonicalTensor>;
 
 constexpr std::string_view kWeight = ".weight";
-constexpr std::string_view kFirstLinear = "linear_fc1.weight";
 constexpr std::string_view kAttentionOutput = "self_attention.linear_proj.weight";
-constexpr std::string_view kVisionTower = "vision_model.";
 constexpr std::string_view kExperts = ".mlp.experts.";
 constexpr std::int64_t kMaximumScales = std::int64_t{1} << 28;  // values: 1 GiB
 
@@ -241,12 +239,19 @@ class RangesReader {
             fmt::format("are ranges of rows of {}, whose axes {} exchanges", weight.name, model_.architecture->name),
             {.tensor = amax->name});
       }
-      SLIPWAY_ASSIGN_OR_RETURN(ranges.weight_amaxes,
-                               AmaxesOf(*amax, weight, BlockOf(settings, quantizer, *amax, weight), IsGated(weight),
-                                        RowsOf(rule, target, model_.configuration), checkpoint_));
+      SLIPWAY_ASSIGN_OR_RETURN(
+          ranges.weight_amaxes,
+          AmaxesOf(*amax, weight, BlockOf(settings, quantizer, *amax, weight), IsGated(weight, model_.configuration),
+                   RowsOf(rule, target, model_.configuration), checkpoint_));
     }
     if (const CanonicalTensor* const whole = Find(module, "weight_quantizer._global_amax")) {
       SLIPWAY_ASSIGN_OR_RETURN(ranges.weight_amax, ReadWeightRange(*whole));
+    }
+    const CanonicalTensor* const compressed = Find(module, "weight_quantizer._double_scale");
+    if (weight.nibbles && compressed != nullptr && !ranges.weight_amax) {
+      constexpr float kRangeOfNvfp4 = 6.0F * 448.0F;
+      SLIPWAY_ASSIGN_OR_RETURN(const float scale, ReadWeightRange(*compressed));
+      ranges.weight_amax = scale * kRangeOfNvfp4;
     }
     return absl::OkStatus();
   }
@@ -264,12 +269,6 @@ class RangesReader {
       block.columns = weight.shape[1] / amax.shape[1];
     }
     return block;
-  }
-
-  // Whether the weight is [gate; up].
-  [[nodiscard]] bool IsGated(const CanonicalTensor& weight) const {
-    return weight.name.ends_with(kFirstLinear) && !weight.name.starts_with(kVisionTower) &&
-           (weight.parts.size() == 2 || model_.configuration.gated);
   }
 
   // The attention whose output projection the rule is of.
@@ -336,9 +335,12 @@ void AddUnusedQuantizers(ExportPlan& plan) {
     for (const SourceRegion& region : tensor.regions) {
       used[static_cast<std::size_t>(region.tensor)] = true;
     }
-    if (tensor.scales) {
-      used[static_cast<std::size_t>(tensor.scales->region.tensor)] = true;
+    for (const SourceRegion& region : tensor.scales ? tensor.scales->regions : std::vector<SourceRegion>()) {
+      used[static_cast<std::size_t>(region.tensor)] = true;
     }
+  }
+  for (const UnusedRegion& unused : plan.unused) {
+    used[static_cast<std::size_t>(unused.region.tensor)] = true;
   }
   for (std::size_t i = 0; i < stored.size(); ++i) {
     if (used[i] || !ParseQuantizerTensorName(stored[i].name)) {

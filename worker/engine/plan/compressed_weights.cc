@@ -1,7 +1,8 @@
 #include "worker/engine/plan/compressed_weights.h"
 
 #include <algorithm>
-#include <cstddef>
+#include <cmath>
+#include <cstdint>
 #include <utility>
 
 #include <fmt/format.h>
@@ -9,58 +10,105 @@
 
 #include "common/checked_math.h"
 #include "common/error.h"
+#include "worker/engine/plan/quantizer_rows.h"
 #include "worker/engine/plan/stored_values.h"
 
 namespace slipway::engine {
 namespace {
 
-// Codes of four bits, two a byte, that mtq.compress left in place of a weight.
-absl::Status RefusePacked(const Checkpoint& checkpoint, const std::map<std::string, CanonicalTensor>& tensors) {
-  SLIPWAY_ASSIGN_OR_RETURN(const auto quantizers, CanonicalizeQuantizers(checkpoint));
-  for (const auto& [name, tensor] : tensors) {
-    if (tensor.dtype == DType::kU8 && quantizers.contains(tensor.name + "_quantizer._scale")) {
-      return Error(
-          Reason::kCheckpointUnsupported,
-          "is compressed to four bits (mtq.compress), which is not read yet: export the checkpoint from before "
-          "mtq.compress",
-          {.tensor = tensor.name});
-    }
-  }
-  return absl::OkStatus();
+constexpr std::int64_t kNvfp4Block = 16;
+constexpr const char* kScale = "_scale";
+constexpr const char* kDoubleScale = "_double_scale";
+
+std::string NameOf(const CanonicalTensor& weight, const char* buffer) {
+  return fmt::format("{}_quantizer.{}", weight.name, buffer);
+}
+
+bool IsOneOf(DType dtype, std::initializer_list<DType> dtypes) {
+  return std::ranges::find(dtypes, dtype) != dtypes.end();
+}
+
+absl::Status RefuseScales(const CanonicalTensor& weight, const CanonicalTensor& scale) {
+  return Error(Reason::kCheckpointUnsupported,
+               fmt::format("is compressed under scales {} [{}]; those are read that have one, or one a row, F32 or "
+                           "BF16. Export the checkpoint from before mtq.compress",
+                           InfoOf(scale.dtype).safetensors_name, fmt::join(scale.shape, ", ")),
+               {.tensor = weight.name});
 }
 
 }  // namespace
 
+bool CompressedWeights::IsCompressed(const CanonicalTensor& weight) {
+  return weight.dtype == DType::kF8E4M3 || weight.nibbles;
+}
+
 absl::StatusOr<CompressedWeights> CompressedWeights::Of(const Checkpoint& checkpoint,
                                                         const std::map<std::string, CanonicalTensor>& tensors) {
   CompressedWeights compressed;
-  if (std::ranges::any_of(tensors, [](const auto& entry) { return entry.second.dtype == DType::kU8; })) {
-    SLIPWAY_RETURN_IF_ERROR(RefusePacked(checkpoint, tensors));
-  }
-  if (std::ranges::any_of(tensors, [](const auto& entry) { return entry.second.dtype == DType::kF8E4M3; })) {
+  if (std::ranges::any_of(tensors, [](const auto& entry) {
+        return IsOneOf(entry.second.dtype, {DType::kU8, DType::kF8E4M3});
+      })) {
     SLIPWAY_ASSIGN_OR_RETURN(compressed.quantizers_, CanonicalizeQuantizers(checkpoint));
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.dtype == DType::kU8 && !tensor.nibbles && compressed.quantizers_.contains(NameOf(tensor, kScale))) {
+      return Error(
+          Reason::kCheckpointUnsupported,
+          "is compressed to four bits (mtq.compress) of another format than NVFP4, which is not read: export the "
+          "checkpoint from before mtq.compress",
+          {.tensor = name});
+    }
   }
   return compressed;
 }
 
-absl::StatusOr<SourceRegion> CompressedWeights::ScaleOf(const CanonicalTensor& weight,
-                                                        const Checkpoint& checkpoint) const {
-  const auto found = quantizers_.find(weight.name + "_quantizer._scale");
+absl::StatusOr<const CanonicalTensor*> CompressedWeights::Find(const CanonicalTensor& weight,
+                                                               const char* buffer) const {
+  const auto found = quantizers_.find(NameOf(weight, buffer));
   if (found == quantizers_.end()) {
     return Error(Reason::kCheckpointUnsupported,
-                 "is stored as F8_E4M3, without the scale that ModelOpt keeps beside a compressed weight",
+                 fmt::format("is stored as {}, without the scale that ModelOpt keeps beside a compressed weight",
+                             InfoOf(weight.dtype).safetensors_name),
                  {.tensor = weight.name});
   }
-  const CanonicalTensor& scale = found->second;
-  if (CheckedVolume(scale.shape) != 1 || (scale.dtype != DType::kF32 && scale.dtype != DType::kBF16)) {
-    return Error(
-        Reason::kCheckpointUnsupported,
-        fmt::format("is compressed under scales {} [{}]; those are read that have one, F32 or BF16. Export the "
-                    "checkpoint from before mtq.compress",
-                    InfoOf(scale.dtype).safetensors_name, fmt::join(scale.shape, ", ")),
-        {.tensor = weight.name});
+  return &found->second;
+}
+
+absl::StatusOr<BlockScales> CompressedWeights::ScalesOf(const CanonicalTensor& weight,
+                                                        const std::vector<RowRange>& rows,
+                                                        const ModelConfiguration& configuration,
+                                                        const Checkpoint& checkpoint) const {
+  SLIPWAY_ASSIGN_OR_RETURN(const CanonicalTensor* const scale, Find(weight, kScale));
+  const bool one = CheckedVolume(scale->shape) == 1;
+  if (weight.shape.size() != 2 || (!weight.nibbles && (!IsOneOf(scale->dtype, {DType::kF32, DType::kBF16}) ||
+                                                       (scale->shape.size() > 1 && scale->shape.back() != 1)))) {
+    return RefuseScales(weight, *scale);
   }
-  return WholeOf(scale, checkpoint).front();
+  if (one && !weight.nibbles) {
+    return BlockScales{.regions = WholeOf(*scale, checkpoint), .rows = weight.shape[0], .columns = weight.shape[1]};
+  }
+  SLIPWAY_ASSIGN_OR_RETURN(StoredAmaxes of_rows,
+                           AmaxesOf(*scale, weight, {.rows = 1, .columns = weight.nibbles ? kNvfp4Block : 0},
+                                    IsGated(weight, configuration), rows, checkpoint));
+  BlockScales scales{.regions = std::move(of_rows.regions), .rows = 1, .columns = weight.shape[1]};
+  if (weight.nibbles) {
+    SLIPWAY_ASSIGN_OR_RETURN(const CanonicalTensor* const whole, Find(weight, kDoubleScale));
+    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> values, ReadStoredValues(*whole, checkpoint));
+    if (values.size() != 1 || !std::isfinite(values[0]) || values[0] <= 0) {
+      return Error(Reason::kCheckpointCorrupt, "is not one finite number above 0", {.tensor = whole->name});
+    }
+    scales.columns = kNvfp4Block;
+    scales.factor = values[0];
+  }
+  return scales;
+}
+
+absl::StatusOr<std::vector<SourceRegion>> CompressedWeights::ScalesOfUnused(const CanonicalTensor& weight,
+                                                                            RowRange rows,
+                                                                            const ModelConfiguration& configuration,
+                                                                            const Checkpoint& checkpoint) const {
+  SLIPWAY_ASSIGN_OR_RETURN(BlockScales scales, ScalesOf(weight, {rows}, configuration, checkpoint));
+  return scales.rows == 1 ? std::move(scales.regions) : std::vector<SourceRegion>();
 }
 
 }  // namespace slipway::engine

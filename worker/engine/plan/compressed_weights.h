@@ -1,28 +1,51 @@
-// Weights that ModelOpt compressed (mtq.compress): FP8 codes under one scale, which is beside them as
-// "<module>.weight_quantizer._scale".
+// Weights that ModelOpt compressed (mtq.compress): codes in place of the weight, and beside them what they are scaled
+// by:
+//
+//   FP8    weight E4M3 [R, C]        "<module>.weight_quantizer._scale" F32 or BF16, one value, or one a row
+//   NVFP4  weight U8 [R, C / 2]      "<module>.weight_quantizer._scale" E4M3 [R, C / 16], and
+//          (CanonicalTensor::nibbles)  "<module>.weight_quantizer._double_scale" F32, one value
+//
+// A value is its code times its scale (times the second one).
 #pragma once
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "worker/engine/checkpoint/canonical.h"
 #include "worker/engine/checkpoint/checkpoint.h"
-#include "worker/engine/plan/source_region.h"
+#include "worker/engine/model/configuration.h"
+#include "worker/engine/plan/export_plan.h"
+#include "worker/engine/plan/transforms.h"
 
 namespace slipway::engine {
 
 class CompressedWeights {
  public:
-  // Of a checkpoint whose weights are `tensors`; of none where no weight is FP8. Errors as CanonicalizeQuantizers.
+  // Of a checkpoint whose weights are `tensors`; of none where no weight is stored as codes. CHECKPOINT_UNSUPPORTED,
+  // naming the weight, where mtq.compress packed it otherwise; errors as CanonicalizeQuantizers.
   static absl::StatusOr<CompressedWeights> Of(const Checkpoint& checkpoint,
                                               const std::map<std::string, CanonicalTensor>& tensors);
 
-  // The scale of `weight`, one value of F32 or BF16. CHECKPOINT_UNSUPPORTED, naming the weight, where it has none, or
-  // several.
-  [[nodiscard]] absl::StatusOr<SourceRegion> ScaleOf(const CanonicalTensor& weight, const Checkpoint& checkpoint) const;
+  // Whether a weight is stored as codes that are read.
+  [[nodiscard]] static bool IsCompressed(const CanonicalTensor& weight);
+
+  // The scales of `rows` of `weight`, a matrix. CHECKPOINT_UNSUPPORTED, naming the weight, where it has none or others
+  // than those above, CHECKPOINT_CORRUPT for a second scale that is not finite and above 0; errors as AmaxesOf and
+  // ReadStoredValues.
+  [[nodiscard]] absl::StatusOr<BlockScales> ScalesOf(const CanonicalTensor& weight, const std::vector<RowRange>& rows,
+                                                     const ModelConfiguration& configuration,
+                                                     const Checkpoint& checkpoint) const;
+
+  // The scales of rows of `weight` that no output has; none where one is shared by all rows.
+  [[nodiscard]] absl::StatusOr<std::vector<SourceRegion>> ScalesOfUnused(const CanonicalTensor& weight, RowRange rows,
+                                                                         const ModelConfiguration& configuration,
+                                                                         const Checkpoint& checkpoint) const;
 
  private:
+  [[nodiscard]] absl::StatusOr<const CanonicalTensor*> Find(const CanonicalTensor& weight, const char* buffer) const;
+
   std::map<std::string, CanonicalTensor> quantizers_;
 };
 

@@ -57,12 +57,14 @@ struct ElementTransform {
 };
 
 // One scale for each block of rows x columns of a matrix (smaller at its edges) whose elements are stored as codes: a
-// value is its code times its block's scale, in FP32.
+// value is its code times (its block's scale times `factor`), in FP32. Codes are E4M3, or two E2M1 to a stored byte
+// (ElementTransform::from is U8), the even column in the low half.
 struct BlockScales {
-  // The scales: of a tensor [ceil(R / rows), ceil(C / columns)] all, for a matrix [R, C].
-  SourceRegion region;
+  // One after the other the rows of [ceil(R / rows), ceil(C / columns)] scales, for a matrix [R, C].
+  std::vector<SourceRegion> regions;
   std::int64_t rows = 0;
   std::int64_t columns = 0;
+  float factor = 1;
 };
 
 // A LoRA adapter's update of a matrix W: W + scale (B A), in FP32 before it is rounded to the output's dtype
@@ -101,7 +103,7 @@ struct OutputTensor {
   std::vector<SourceRegion> regions;
   AxisPermutation permutation;
   ElementTransform transform;
-  std::optional<BlockScales> scales;    // present: the elements are FP8 codes, and the output is a matrix of values
+  std::optional<BlockScales> scales;    // present: the elements are codes, and the output is a matrix of values
   std::optional<LowRankUpdate> update;  // present: the output is a matrix to which an adapter is added
   // Or null. After all of that, each column of the matrix, or element of the vector, is multiplied by its own, in FP32,
   // and rounded to the output's dtype once more.
@@ -113,6 +115,11 @@ struct OutputTensor {
   std::int64_t file_offset = 0;  // of the first byte, in the shard's file
   std::int64_t bytes = 0;
 };
+
+// How many elements of the output one element of its regions holds.
+[[nodiscard]] inline std::int64_t ElementsPerStored(const OutputTensor& tensor) {
+  return tensor.scales && tensor.transform.from == DType::kU8 ? 2 : 1;
+}
 
 // A matrix [N, K] that is written as codes and scales.
 struct QuantizedWeight {
@@ -226,8 +233,8 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // The plan for people and programs: {"hash", "output_hash", "architecture", "model_type", "parameters", "input_bytes",
 // "output_bytes", "peak_memory_bytes", "warnings", "ignored": [...], "files": [{"file", "bytes", "tensor_count",
 // "tensors" (if asked for): [{"name", "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view",
-// "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"} or {"zeros"}], "scales" (of block scales),
-// "update":
+// "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"} or {"zeros"}], "scales" (of block scales,
+// regions), "update":
 // {"rank", "scale", "a", "b"} (of an adapter), "quantization": {"format", "holds", "of"} (of what stands for a weight:
 // transform and sources are then the weight's)}]}], "texts", "sidecars", "directories" (of several targets):
 // [{"target", "path", "hash", "output_hash"}]}.

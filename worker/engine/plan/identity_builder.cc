@@ -210,7 +210,7 @@ class Builder {
                    fmt::format("is a scale stored as {}; F32 and BF16 are read", InfoOf(scale->dtype).safetensors_name),
                    {.tensor = scale_name});
     }
-    output.scales = {.region = Whole(*scale, IndexOf(*scale)), .rows = block.rows, .columns = block.columns};
+    output.scales = {.regions = {Whole(*scale, IndexOf(*scale))}, .rows = block.rows, .columns = block.columns};
     return absl::OkStatus();
   }
 

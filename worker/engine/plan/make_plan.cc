@@ -57,14 +57,18 @@ std::int64_t BytesOfUpdate(const OutputTensor& tensor, const Checkpoint& checkpo
 }
 
 std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpoint) {
-  return tensor.scales ? BytesOf(tensor.scales->region, checkpoint) : 0;
+  std::int64_t bytes = 0;
+  for (const SourceRegion& region : tensor.scales ? tensor.scales->regions : std::vector<SourceRegion>()) {
+    bytes += BytesOf(region, checkpoint);
+  }
+  return bytes;
 }
 
 // Sums over what is read. Each output's size is known to fit, their sum need not.
 absl::Status AddUpInput(ExportPlan& plan) {
   for (const OutputTensor& tensor : plan.tensors) {
     const std::int64_t elements = Elements(tensor.shape);
-    const auto read = CheckedMultiply(elements, InfoOf(tensor.transform.from).bytes);
+    const auto read = CheckedMultiply(elements / ElementsPerStored(tensor), InfoOf(tensor.transform.from).bytes);
     const auto input = read ? CheckedAdd(plan.input_bytes, *read) : std::nullopt;
     if (!input) {
       return Error(Reason::kLimitExceeded, "the model has more than 2^63 bytes", {.tensor = tensor.name});

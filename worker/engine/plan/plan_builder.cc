@@ -155,19 +155,20 @@ class Builder {
                       model_.configuration.query_groups, model_.configuration.head_dimension),
           {.tensor = source.name});
     }
-    if (source.dtype == DType::kF8E4M3) {
-      return compressed_.ScaleOf(source, checkpoint_).status();
+    if (CompressedWeights::IsCompressed(source)) {
+      return absl::OkStatus();  // its scales are looked at where they are taken
     }
     if (source.dtype == DType::kF64) {
       return Error(Reason::kCheckpointUnsupported,
                    "is stored as F64, which is not read: save the model in FP32 or BF16", {.tensor = source.name});
     }
     if (!IsFloatingPoint(source.dtype)) {
-      return Error(Reason::kCheckpointUnsupported,
-                   fmt::format("is stored as {}; of quantized weights those are read that ModelOpt compressed to FP8 "
-                               "under one scale. Export the checkpoint from before mtq.compress",
-                               InfoOf(source.dtype).safetensors_name),
-                   {.tensor = source.name});
+      return Error(
+          Reason::kCheckpointUnsupported,
+          fmt::format("is stored as {}; of quantized weights those are read that ModelOpt compressed to FP8 or "
+                      "NVFP4. Export the checkpoint from before mtq.compress",
+                      InfoOf(source.dtype).safetensors_name),
+          {.tensor = source.name});
     }
     return absl::OkStatus();
   }
@@ -189,22 +190,23 @@ class Builder {
     output.regions = std::move(regions);
     output.permutation = PermutationOf(rule.axes, output.shape);
     SLIPWAY_RETURN_IF_ERROR(SetBytes(source.name, output));
-    SLIPWAY_RETURN_IF_ERROR(source.dtype == DType::kF8E4M3 ? AddScale(rule, source, output) : absl::OkStatus());
+    SLIPWAY_RETURN_IF_ERROR(CompressedWeights::IsCompressed(source) ? AddScales(rule, target, source, output)
+                                                                    : absl::OkStatus());
     built_.tensors.push_back(std::move(output));
     return absl::OkStatus();
   }
 
-  // The whole matrix is one block under the compressed weight's scale.
-  absl::Status AddScale(const TensorRule& rule, const CanonicalTensor& source, OutputTensor& output) const {
+  absl::Status AddScales(const TensorRule& rule, std::size_t target, const CanonicalTensor& source,
+                         OutputTensor& output) const {
     if (IsStacked(rule) || rule.axes != Axes::kAsStored || output.shape.size() != 2 || output.transform.add_one) {
       return Error(Reason::kCheckpointUnsupported,
-                   fmt::format("is compressed to FP8, but {} stacks or permutes it: export the checkpoint from before "
+                   fmt::format("is compressed, but {} stacks or permutes it: export the checkpoint from before "
                                "mtq.compress",
                                model_.architecture->name),
                    {.tensor = source.name});
     }
-    SLIPWAY_ASSIGN_OR_RETURN(SourceRegion scale, compressed_.ScaleOf(source, checkpoint_));
-    output.scales = BlockScales{.region = std::move(scale), .rows = output.shape[0], .columns = output.shape[1]};
+    SLIPWAY_ASSIGN_OR_RETURN(output.scales, compressed_.ScalesOf(source, RowsOf(rule, target, model_.configuration),
+                                                                 model_.configuration, checkpoint_));
     return absl::OkStatus();
   }
 
@@ -245,6 +247,13 @@ class Builder {
       SLIPWAY_ASSIGN_OR_RETURN(auto regions, RegionsOf(source, {padding}, checkpoint_));
       for (SourceRegion& region : regions) {
         built_.unused.push_back({std::move(region), "vocabulary padding"});
+      }
+      if (CompressedWeights::IsCompressed(source)) {
+        SLIPWAY_ASSIGN_OR_RETURN(auto scales,
+                                 compressed_.ScalesOfUnused(source, padding, model_.configuration, checkpoint_));
+        for (SourceRegion& region : scales) {
+          built_.unused.push_back({std::move(region), "vocabulary padding"});
+        }
       }
     }
     return absl::OkStatus();

@@ -90,8 +90,8 @@ absl::Status CheckIdentity(const ExportPlan& plan) {
     return Error(reason, fmt::format("the plan {}", what), {.tensor = std::string(tensor)});
   };
   for (const OutputTensor& tensor : plan.tensors) {
-    if (tensor.scales) {
-      expected.erase(plan.checkpoint->tensors.at(static_cast<std::size_t>(tensor.scales->region.tensor)).name);
+    for (const SourceRegion& region : tensor.scales ? tensor.scales->regions : std::vector<SourceRegion>()) {
+      expected.erase(plan.checkpoint->tensors.at(static_cast<std::size_t>(region.tensor)).name);
     }
   }
   for (const OutputTensor& tensor : plan.tensors) {

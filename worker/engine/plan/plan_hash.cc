@@ -29,7 +29,7 @@ class Serializer {
 };
 
 // Part of the serialisation; a new number whenever its form or the meaning of anything in it changes.
-constexpr std::int64_t kVersion = 5;
+constexpr std::int64_t kVersion = 6;
 
 std::string OutputHash(const ExportPlan& plan) {
   Serializer out;
@@ -86,6 +86,7 @@ void AddTransform(const OutputTensor& tensor, Serializer& out) {
   if (tensor.scales) {
     out.Number(tensor.scales->rows);
     out.Number(tensor.scales->columns);
+    AddFloats({&tensor.scales->factor, 1}, out);
   }
 }
 
@@ -125,7 +126,10 @@ void AddSources(const OutputTensor& tensor, Serializer& out) {
     AddRegion(region, out);
   }
   if (tensor.scales) {
-    AddRegion(tensor.scales->region, out);
+    out.Count(tensor.scales->regions.size());
+    for (const SourceRegion& region : tensor.scales->regions) {
+      AddRegion(region, out);
+    }
   }
   if (tensor.update) {
     AddRegion(tensor.update->a, out);

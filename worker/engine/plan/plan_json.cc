@@ -30,7 +30,8 @@ ordered_json RegionToJson(const SourceRegion& region, const Checkpoint& checkpoi
 std::string TransformToText(const OutputTensor& tensor) {
   const ElementTransform& transform = tensor.transform;
   if (tensor.scales) {
-    return fmt::format("dequantize {} blocks of {} x {} to {}", InfoOf(transform.from).safetensors_name,
+    return fmt::format("dequantize {} blocks of {} x {} to {}",
+                       ElementsPerStored(tensor) == 2 ? "E2M1" : InfoOf(transform.from).safetensors_name,
                        tensor.scales->rows, tensor.scales->columns, InfoOf(transform.to).safetensors_name);
   }
   std::string text;
@@ -137,7 +138,9 @@ ordered_json SourcesToJson(const OutputTensor& tensor, const Checkpoint& checkpo
   }
   json["sources"] = std::move(sources);
   if (tensor.scales) {
-    json["scales"] = RegionToJson(tensor.scales->region, checkpoint);
+    for (const SourceRegion& region : tensor.scales->regions) {
+      json["scales"].push_back(RegionToJson(region, checkpoint));
+    }
   }
   if (tensor.update) {
     json["update"] = UpdateToJson(*tensor.update, checkpoint);

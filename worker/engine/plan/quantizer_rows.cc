@@ -109,6 +109,11 @@ void Append(const std::vector<Segment>& order, std::int64_t begin, std::int64_t 
 
 }  // namespace
 
+bool IsGated(const CanonicalTensor& weight, const ModelConfiguration& configuration) {
+  return weight.name.ends_with("linear_fc1.weight") && !weight.name.starts_with("vision_model.") &&
+         (weight.parts.size() == 2 || configuration.gated);
+}
+
 absl::StatusOr<StoredAmaxes> AmaxesOf(const CanonicalTensor& amaxes, const CanonicalTensor& weight, AmaxBlock block,
                                       bool gated, const std::vector<RowRange>& rows, const Checkpoint& checkpoint) {
   const std::int64_t weight_rows = weight.shape.size() == 2 ? weight.shape[0] : 0;

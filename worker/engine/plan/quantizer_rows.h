@@ -23,6 +23,9 @@ struct AmaxBlock {
   std::int64_t columns = 0;  // 0: the whole row
 };
 
+// Whether `weight` is [gate; up].
+bool IsGated(const CanonicalTensor& weight, const ModelConfiguration& configuration);
+
 // The amaxes of `rows` of the matrix `weight`; `amaxes` is [ceil(R / block rows), ceil(C / block columns)], or without
 // the second axis where that is 1. `gated`: the weight is [gate; up]. TENSOR_SHAPE_MISMATCH for another shape,
 // CHECKPOINT_UNSUPPORTED where rows cut blocks or it cannot be told which rows the amaxes are of; each names the

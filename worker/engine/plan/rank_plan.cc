@@ -216,11 +216,12 @@ class Cutter {
       return CannotBeCut(source, "its columns are multiplied by scales of inputs");
     }
     // One scale for all that is joined is that of the whole: parts of one matrix of the training framework's.
-    const bool is_scaled_alike = source.scales && CheckedVolume(source.scales->region.sizes) == 1 &&
-                                 wanted.shape.size() == 2 &&
-                                 (first || (output.scales && AreSame(output.scales->region, source.scales->region)));
+    const bool has_one_scale = source.scales && source.scales->regions.size() == 1 &&
+                               CheckedVolume(source.scales->regions[0].sizes) == 1 && wanted.shape.size() == 2;
+    const bool is_scaled_alike =
+        has_one_scale && (first || (output.scales && AreSame(output.scales->regions[0], source.scales->regions[0])));
     if (source.scales.has_value() != is_scaled_alike || (!first && output.scales.has_value() != is_scaled_alike)) {
-      return CannotBeCut(source, "its elements are FP8 codes under scales of their own");
+      return CannotBeCut(source, "its elements are codes under scales of their own");
     }
     if (source.transform.add_one && wanted.add_one) {
       return Error(Reason::kInternal, "the target adds one a second time", {.tensor = source.name});

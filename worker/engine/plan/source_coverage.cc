@@ -137,7 +137,8 @@ absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkp
     if (checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype != output.transform.from) {
       return Error(Reason::kTensorShapeMismatch, "its parts are of different dtypes", {.tensor = output.name});
     }
-    const auto volume = CheckedVolume(region.sizes);
+    const auto stored = CheckedVolume(region.sizes);
+    const auto volume = stored ? CheckedMultiply(*stored, ElementsPerStored(output)) : std::nullopt;
     const auto sum = volume ? CheckedAdd(elements, *volume) : std::nullopt;
     if (!sum) {
       return Error(Reason::kTensorShapeMismatch, "its parts are too large", {.tensor = output.name});
@@ -153,7 +154,17 @@ absl::Status CheckRegionsOf(const OutputTensor& output, const Checkpoint& checkp
 }
 
 // One value for the whole matrix, in a tensor of any rank.
-bool IsOneScale(const BlockScales& scales) { return CheckedVolume(scales.region.sizes) == 1; }
+bool IsOneScale(const BlockScales& scales) {
+  return scales.regions.size() == 1 && CheckedVolume(scales.regions.front().sizes) == 1;
+}
+
+std::string SizesOf(const BlockScales& scales) {
+  std::vector<std::string> sizes;
+  for (const SourceRegion& region : scales.regions) {
+    sizes.push_back(fmt::format("[{}]", fmt::join(region.sizes, ", ")));
+  }
+  return fmt::format("{}", fmt::join(sizes, " and "));
+}
 
 // A matrix has one scale a block.
 absl::Status CheckScalesOf(const OutputTensor& output) {
@@ -162,16 +173,24 @@ absl::Status CheckScalesOf(const OutputTensor& output) {
       scales.columns >= output.shape[1]) {
     return absl::OkStatus();
   }
-  bool fits = output.shape.size() == 2 && scales.region.sizes.size() == 2;
-  for (std::size_t axis = 0; fits && axis < 2; ++axis) {
-    const std::int64_t block = axis == 0 ? scales.rows : scales.columns;
-    fits = block > 0 && scales.region.sizes[axis] == output.shape[axis] / block + (output.shape[axis] % block != 0);
+  bool fits = output.shape.size() == 2 && scales.rows > 0 && scales.columns > 0;
+  const auto blocks = [&](std::size_t axis, std::int64_t block) {
+    return output.shape[axis] / block + (output.shape[axis] % block != 0 ? 1 : 0);
+  };
+  const std::int64_t columns = fits ? blocks(1, scales.columns) : 0;
+  std::int64_t rows = 0;
+  for (std::size_t i = 0; fits && i < scales.regions.size(); ++i) {
+    const Shape& sizes = scales.regions[i].sizes;
+    const std::int64_t more = sizes.empty() ? 0 : sizes.size() == 1 ? sizes[0] : sizes[sizes.size() - 2];
+    fits = CheckedVolume(sizes) == CheckedMultiply(more, columns) && (sizes.size() <= 1 || sizes.back() == columns);
+    rows = CheckedAdd(rows, more).value_or(-1);
+    fits = fits && rows >= 0;
   }
-  return fits
+  return fits && rows == blocks(0, scales.rows)
              ? absl::OkStatus()
              : Error(Reason::kTensorShapeMismatch,
-                     fmt::format("has shape [{}], its scales [{}] for blocks of {} x {}", fmt::join(output.shape, ", "),
-                                 fmt::join(scales.region.sizes, ", "), scales.rows, scales.columns),
+                     fmt::format("has shape [{}], its scales {} for blocks of {} x {}", fmt::join(output.shape, ", "),
+                                 SizesOf(scales), scales.rows, scales.columns),
                      {.tensor = output.name});
 }
 
@@ -232,7 +251,9 @@ absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan
       SLIPWAY_RETURN_IF_ERROR(CheckUpdateOf(output, *plan.checkpoint));
     }
     if (output.scales) {
-      SLIPWAY_RETURN_IF_ERROR(add(output.scales->region, output.name, /*shared=*/IsOneScale(*output.scales)));
+      for (const SourceRegion& region : output.scales->regions) {
+        SLIPWAY_RETURN_IF_ERROR(add(region, output.name, /*shared=*/IsOneScale(*output.scales)));
+      }
       SLIPWAY_RETURN_IF_ERROR(CheckScalesOf(output));
     }
     SLIPWAY_RETURN_IF_ERROR(CheckRegionsOf(output, *plan.checkpoint));

@@ -27,10 +27,11 @@ void WarnOfTransforms(ExportPlan& plan) {
   const std::string_view counted = has_ranks ? ", counted in every rank" : "";
   std::string_view overflow;
   for (const auto& [cast, count] : casts) {
+    const bool is_nvfp4 = cast.first == DType::kU8;  // nothing else is stored so and changed
     plan.warnings.push_back(fmt::format("{} {} {} from {} to {}{}", CountOf(count, "tensor"), count == 1 ? "is" : "are",
-                                        cast.first == DType::kF8E4M3 ? "dequantized" : "converted",
-                                        InfoOf(cast.first).safetensors_name, InfoOf(cast.second).safetensors_name,
-                                        counted));
+                                        is_nvfp4 || cast.first == DType::kF8E4M3 ? "dequantized" : "converted",
+                                        is_nvfp4 ? "NVFP4" : InfoOf(cast.first).safetensors_name,
+                                        InfoOf(cast.second).safetensors_name, counted));
     overflow = overflow.empty() ? OverflowWarning(cast.first, cast.second) : overflow;
   }
   if (!overflow.empty()) {

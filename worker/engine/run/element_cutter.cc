@@ -14,6 +14,7 @@ namespace slipway::engine {
 namespace {
 
 constexpr std::int64_t kShortestDirectRun = 1024;   // on average; shorter runs are gathered in a buffer
+constexpr std::size_t kMaximumScaleRuns = 4096;     // of a part
 constexpr std::int64_t kFactorMargin = 96LL << 10;  // of windows: what a run may be read with that is not in it
 
 bool CanMake(const ExportPlan& plan, const OutputTensor& tensor) {
@@ -27,7 +28,11 @@ bool CanMake(const ExportPlan& plan, const OutputTensor& tensor) {
   if (!tensor.scales) {
     return CanTransform(tensor.transform);
   }
-  const auto scales = static_cast<std::size_t>(tensor.scales->region.tensor);
+  if (tensor.shape.size() != 2 || tensor.scales->regions.empty() || tensor.shape[1] % ElementsPerStored(tensor) != 0 ||
+      tensor.scales->columns % ElementsPerStored(tensor) != 0) {
+    return false;
+  }
+  const auto scales = static_cast<std::size_t>(tensor.scales->regions.front().tensor);
   return CanDequantize(tensor.transform, plan.checkpoint->tensors[scales].dtype);
 }
 
@@ -66,7 +71,7 @@ void ElementCutter::SetCurrent(const OutputTensor& tensor) {
   current_ = &tensor;
   if (tensor.scales) {
     scale_tensor_.name = tensor.name;
-    scale_tensor_.regions = {tensor.scales->region};
+    scale_tensor_.regions = tensor.scales->regions;
     scale_reader_.emplace(*plan_.checkpoint);
   }
   if (tensor.update) {
@@ -85,10 +90,11 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
   const std::int64_t source_element = InfoOf(tensor.transform.from).bytes;
   SetCurrent(tensor);
   part.first_element = first;
+  const std::int64_t per_stored = ElementsPerStored(tensor);  // rows hold whole ones
   if (tensor.scales) {
-    count = CountWithinScales(tensor, first, count);
-    SLIPWAY_ASSIGN_OR_RETURN(const bool taken, TakeScales(segment, tensor, first, count, part));
-    if (!taken) {
+    count = std::max(CountWithinScales(tensor, first, count) / per_stored * per_stored, per_stored);
+    SLIPWAY_ASSIGN_OR_RETURN(count, TakeScales(segment, tensor, first, count, part));
+    if (count == 0) {
       return 0;
     }
   }
@@ -105,7 +111,8 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
   }
   part.first_run = segment.runs.size();
   scratch_.clear();
-  SLIPWAY_RETURN_IF_ERROR(reader_.Read(tensor, first, count, kMaximumRuns, scratch_).status());
+  SLIPWAY_RETURN_IF_ERROR(
+      reader_.Read(tensor, first / per_stored, count / per_stored, kMaximumRuns, scratch_).status());
   std::int64_t elements = 0;
   for (const SourceRun& run : scratch_) {
     if (!AddRun(segment, run, maximum_windows_)) {
@@ -114,7 +121,7 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
     if (run.file != kNoFile) {
       used_files_[static_cast<std::size_t>(run.file)] = true;
     }
-    elements += run.bytes / source_element;
+    elements += run.bytes / source_element * per_stored;
     ++part.run_count;
   }
   part.bytes = elements * OutputBytes(tensor);
@@ -122,6 +129,10 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
       part.run_count > 1 && part.bytes < static_cast<std::int64_t>(part.run_count) * kShortestDirectRun;
   part.buffered =
       !tensor.transform.IsCopy() || short_runs || tensor.update.has_value() || tensor.column_factors != nullptr;
+  if (tensor.scales) {
+    segment.factor_bytes =
+        std::max(segment.factor_bytes, ScalesOf(tensor, first, count).count * static_cast<std::int64_t>(sizeof(float)));
+  }
   if (tensor.update && elements > 0) {
     segment.factor_bytes = std::max(segment.factor_bytes, MergeMemory(*tensor.update, tensor.shape[1]));
   }
@@ -158,19 +169,32 @@ absl::StatusOr<std::int64_t> ElementCutter::TakeBox(Segment& segment, const Outp
   return box.elements;
 }
 
-absl::StatusOr<bool> ElementCutter::TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t first,
-                                               std::int64_t count, TensorPart& part) {
-  const ScaleRange range = ScalesOf(tensor, first, count);
-  scratch_.clear();
-  SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t found,
-                           scale_reader_->Read(scale_tensor_, range.first, range.count, 1, scratch_));
-  if (found != range.count) {
-    return Error(Reason::kInternal, "its scales are scattered in the checkpoint", {.tensor = tensor.name});
+absl::StatusOr<std::int64_t> ElementCutter::TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t first,
+                                                       std::int64_t count, TensorPart& part) {
+  const std::int64_t least = ElementsPerStored(tensor);
+  ScaleRange range = ScalesOf(tensor, first, count);
+  for (;; range = ScalesOf(tensor, first, count)) {
+    scratch_.clear();
+    SLIPWAY_ASSIGN_OR_RETURN(const std::int64_t found,
+                             scale_reader_->Read(scale_tensor_, range.first, range.count, kMaximumScaleRuns, scratch_));
+    if (found == range.count) {
+      break;
+    }
+    if (count == least) {
+      return Error(Reason::kInternal, "its scales are scattered in the checkpoint", {.tensor = tensor.name});
+    }
+    count = std::max(count / 2 / least * least, least);
   }
   part.scale_run = segment.runs.size();
+  part.scale_run_count = scratch_.size();
   part.first_scale = range.first;
-  used_files_[static_cast<std::size_t>(scratch_.front().file)] = true;
-  return AddRun(segment, scratch_.front(), maximum_windows_);
+  for (const SourceRun& run : scratch_) {
+    if (!AddRun(segment, run, maximum_windows_)) {
+      return 0;
+    }
+    used_files_[static_cast<std::size_t>(run.file)] = true;
+  }
+  return count;
 }
 
 absl::StatusOr<bool> ElementCutter::TakeFactors(Segment& segment, const OutputTensor& tensor, std::int64_t first,

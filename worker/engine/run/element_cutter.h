@@ -48,9 +48,10 @@ class ElementCutter {
   [[nodiscard]] const std::vector<bool>& used_files() const { return used_files_; }
 
  private:
-  // Takes the scales of `count` elements from `first` on; false where the segment is full.
-  absl::StatusOr<bool> TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t first, std::int64_t count,
-                                  TensorPart& part);
+  // Takes the scales of `count` elements from `first` on, or of as many as have theirs together; returns of how many, 0
+  // where the segment is full.
+  absl::StatusOr<std::int64_t> TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t first,
+                                          std::int64_t count, TensorPart& part);
   // Takes A and the rows of B for `count` elements from `first` on; false where the segment is full.
   absl::StatusOr<bool> TakeFactors(Segment& segment, const OutputTensor& tensor, std::int64_t first, std::int64_t count,
                                    TensorPart& part);

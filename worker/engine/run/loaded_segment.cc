@@ -223,19 +223,23 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
 }
 
 absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
-                                       std::byte* output) const {
+                                       std::byte* output) {
   if (part.run_count == 0) {
     return absl::OkStatus();
   }
-  const auto scales_index = static_cast<std::size_t>(tensor.scales->region.tensor);
-  const ScaleBytes scales{.bytes = BytesOf(part.scale_run),
-                          .first = part.first_scale,
-                          .dtype = plan.checkpoint->tensors[scales_index].dtype};
+  const auto scales_index = static_cast<std::size_t>(tensor.scales->regions.front().tensor);
+  float* end = factors_;
+  for (std::size_t run = part.scale_run; run < part.scale_run + part.scale_run_count; ++run) {
+    end = UnpackScales(plan.checkpoint->tensors[scales_index].dtype, BytesOf(run), tensor.scales->factor, end);
+  }
+  const ScaleValues scales{.values = {factors_, end}, .first = part.first_scale};
+  const std::int64_t per_stored = ElementsPerStored(tensor);
   const auto output_element = static_cast<std::size_t>(InfoOf(tensor.dtype).bytes);
   std::int64_t element = part.first_element;
   for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
     const std::span<const std::byte> codes = BytesOf(run);
-    const std::size_t bytes = codes.size() * output_element;
+    const std::int64_t elements = static_cast<std::int64_t>(codes.size()) * per_stored;
+    const std::size_t bytes = static_cast<std::size_t>(elements) * output_element;
     const std::int64_t bad = DequantizeBlocks(tensor, element, codes, scales, {output, bytes});
     if (bad >= 0) {
       const StoredTensor& stored = plan.checkpoint->tensors[static_cast<std::size_t>(tensor.regions.front().tensor)];
@@ -244,9 +248,9 @@ absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const OutputTenso
                                InfoOf(tensor.dtype).safetensors_name),
                    {.tensor = stored.name,
                     .file = plan.checkpoint->files[static_cast<std::size_t>(segment_.runs[run].file)].file->name(),
-                    .offset = segment_.runs[run].position + bad - element});
+                    .offset = segment_.runs[run].position + (bad - element) / per_stored});
     }
-    element += static_cast<std::int64_t>(codes.size());
+    element += elements;
     output += bytes;
   }
   return absl::OkStatus();

@@ -65,7 +65,7 @@ class LoadedSegment {
   absl::StatusOr<std::span<const std::byte>> ValuesOf(const ExportPlan& plan, const OutputTensor& values,
                                                       const TensorPart& part);
   absl::Status Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
-                          std::byte* output) const;
+                          std::byte* output);
   void Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output);
   [[nodiscard]] std::span<const std::byte> BytesOf(std::size_t run) const;
 

@@ -6,6 +6,7 @@
 
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/run/quantized_bands.h"
+#include "worker/engine/transform/block_scales.h"
 #include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
@@ -20,10 +21,14 @@ inline constexpr std::int64_t kMaximumSegmentWindows = 3 * kSegmentBytes;
 inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + kSegmentBytes;
 
 // The smallest budget in which any shard of `plan` can be written: one segment in flight, with the factors of an
-// adapter that is merged and a band of a quantized weight. More makes it faster, up to a few segments a thread.
+// adapter that is merged, or scales of codes, and a band of a quantized weight. More makes it faster, up to a few
+// segments a thread.
 [[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& plan) {
   std::int64_t merge = 0;
   const auto add = [&merge](const OutputTensor& tensor) {
+    if (tensor.scales) {
+      merge = std::max(merge, kScaleMemory);
+    }
     if (tensor.update) {
       merge = std::max(merge, MergeMemory(*tensor.update, tensor.shape[1]));
     }

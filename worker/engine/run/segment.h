@@ -32,6 +32,7 @@ struct TensorPart {
   std::size_t amax_run_count = 0;
   // Of tensors with block scales: those that the part's elements need.
   std::size_t scale_run = 0;  // in Segment::runs
+  std::size_t scale_run_count = 0;
   std::int64_t first_scale = 0;
   // Of tensors with a low-rank update: runs of A and, behind them, of B's rows from that of first_element on.
   std::size_t factor_run = 0;  // in Segment::runs
@@ -59,7 +60,7 @@ struct Segment {
   std::size_t permuted_rows = 0;  // of all of them
   std::int64_t window_bytes = 0;  // whole pages; with what loading permuted parts takes
   std::int64_t buffer_bytes = 0;
-  std::int64_t factor_bytes = 0;  // of one part's factors in FP32, the largest
+  std::int64_t factor_bytes = 0;  // of one part's factors or scales in FP32, the largest
 
   [[nodiscard]] std::int64_t memory() const { return window_bytes + buffer_bytes + factor_bytes; }
 };

@@ -49,6 +49,27 @@ TEST(Canonical, StackedExpertsBecomeOneTensorEach) {
   EXPECT_EQ(tensors->at("mtp.layers.0.transformer_layer.mlp.experts.2.linear_fc1.weight").parts[0].fixed, Shape({2}));
 }
 
+TEST(Canonical, OfCompressedNvfp4TheShapeCountsValuesNotBytes) {
+  const std::string module = "decoder.layers.mlp.linear_fc2.weight";
+  Checkpoint checkpoint = Holding({{module, {2, 8, 16}},
+                                   {module + "_quantizer._scale", {2, 8, 2}},
+                                   {module + "_quantizer._double_scale", {2}},
+                                   {"output_layer.weight", {8, 16}},
+                                   {"output_layer.weight_quantizer._scale", {16, 1}}});
+  checkpoint.tensors[0].dtype = checkpoint.tensors[3].dtype = DType::kU8;
+  checkpoint.tensors[1].dtype = DType::kF8E4M3;
+  const auto tensors = Canonicalize(checkpoint);
+  ASSERT_TRUE(tensors.ok()) << Describe(tensors.status());
+  const CanonicalTensor& packed = tensors->at("decoder.layers.1.mlp.linear_fc2.weight");
+  EXPECT_TRUE(packed.nibbles);
+  EXPECT_EQ(packed.shape, Shape({8, 32}));
+  const CanonicalTensor& other = tensors->at("output_layer.weight");  // of INT4: inverse scales, BF16 here
+  EXPECT_FALSE(other.nibbles);
+  EXPECT_EQ(other.shape, Shape({8, 16}));
+  checkpoint.tensors[0].shape.back() = std::int64_t{1} << 62;
+  EXPECT_EQ(ReasonOf(Canonicalize(checkpoint).status()), Reason::kLimitExceeded);
+}
+
 TEST(Canonical, QuantizersAreNoWeightsAndHaveTheNamesOfTheirModules) {
   const Checkpoint checkpoint =
       Holding({{"decoder.layers.mlp.experts.experts.linear_fc1.input_quantizer._amax", {2, 1}},

@@ -51,6 +51,7 @@ const std::vector<Fixture>& Fixtures() {
       {"llama3_fp8_mixed_tp2_iter", "fp8", std::nullopt, CalibratedInput::kStatic},
       {"llama3_fp8_pcpt_tp2", "fp8-per-channel", std::nullopt, CalibratedInput::kDynamic},
       {"llama3_int4_awq_b32_tp2", "int4-awq", 32, CalibratedInput::kNone},
+      {"llama3_nvfp4_compressed_tp2", "nvfp4", std::nullopt, CalibratedInput::kStatic},
       {"llama3_nvfp4_tp2", "nvfp4", std::nullopt, CalibratedInput::kStatic},
       {"qwen3_moe_fp8_ep2", "fp8", std::nullopt, CalibratedInput::kStatic},
   };

@@ -157,7 +157,7 @@ TEST_F(Identity, Fp8BlocksAreDequantizedAndTheirScalesConsumed) {
     const OutputTensor& weight = Find(**plan, "l.weight");
     EXPECT_EQ(weight.dtype, dtype);
     ASSERT_TRUE(weight.scales);
-    EXPECT_EQ((*plan)->checkpoint->tensors[static_cast<std::size_t>(weight.scales->region.tensor)].name,
+    EXPECT_EQ((*plan)->checkpoint->tensors[static_cast<std::size_t>(weight.scales->regions.at(0).tensor)].name,
               "l.weight_scale_inv");
     EXPECT_EQ(weight.scales->rows, 128);
     EXPECT_EQ(Find(**plan, "gate.e_score_correction_bias").dtype, DType::kF32);
@@ -168,7 +168,7 @@ TEST_F(Identity, Fp8BlocksAreDequantizedAndTheirScalesConsumed) {
     EXPECT_EQ((*plan)->input_bytes, 2 * 3 * 4 + 130 * 300 + 5 * 2 + 4 * 4 + 4 * 4 + 2 * 8);
   }
   const json plan = json::parse(PlanToJson(**Plan(DType::kBF16)));
-  EXPECT_EQ(plan["files"][0]["tensors"][0]["scales"]["tensor"], "l.weight_scale_inv");
+  EXPECT_EQ(plan["files"][0]["tensors"][0]["scales"][0]["tensor"], "l.weight_scale_inv");
   EXPECT_EQ(plan["files"][0]["tensors"][0]["transform"], "dequantize F8_E4M3 blocks of 128 x 128 to BF16");
 }
 
@@ -252,7 +252,7 @@ TEST_F(Identity, TheCheckerFindsEveryWayToLoseDoubleOrBendATensor) {
   EXPECT_EQ(reason([&](ExportPlan& p) { scales(p).reset(); }), Reason::kTensorUnknown);
   EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->rows = 64; }), Reason::kTensorShapeMismatch);
   EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->columns = 0; }), Reason::kTensorShapeMismatch);
-  EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->region.tensor = 99; }), Reason::kInternal);
+  EXPECT_EQ(reason([&](ExportPlan& p) { scales(p)->regions.at(0).tensor = 99; }), Reason::kInternal);
 }
 
 TEST_F(Identity, ItsHashTellsBlocksApart) {

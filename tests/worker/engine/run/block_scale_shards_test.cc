@@ -16,6 +16,7 @@
 #include "worker/engine/run/publication.h"
 #include "worker/engine/run/shard_writer.h"
 #include "worker/engine/run/staging.h"
+#include "worker/engine/transform/block_scales.h"
 
 namespace slipway::engine {
 namespace {
@@ -129,7 +130,7 @@ class BlockScaleShards : public testing::Test {
 
   test::TemporaryDirectory directory_;
   const std::string checkpoint_ = directory_ / "checkpoint";
-  MemoryBudget memory_{kMaximumSegmentMemory};
+  MemoryBudget memory_{kMaximumSegmentMemory + kScaleMemory};
   std::mt19937 random_{17};
 };
 

@@ -17,12 +17,12 @@
 namespace slipway::engine {
 namespace {
 
-// tests/data/vectors/fp8_blocks.safetensors: made by torch.
+// tests/data/vectors: made by torch, modelopt_nvfp4_compressed by ModelOpt's own decoder.
 class TorchVectors {
  public:
-  TorchVectors() {
+  explicit TorchVectors(const std::string& file = "fp8_blocks.safetensors") {
     auto directory = OpenLocalDirectory(SLIPWAY_TEST_DATA "/vectors");
-    content_ = *(*directory)->ReadSmallFile("fp8_blocks.safetensors", 1 << 20);
+    content_ = *(*directory)->ReadSmallFile(file, 1 << 20);
     header_ = *ParseSafetensorsHeader(content_, static_cast<std::int64_t>(content_.size()), "vectors");
   }
   [[nodiscard]] std::span<const std::byte> operator[](std::string_view name) const {
@@ -43,9 +43,9 @@ OutputTensor Matrix(std::int64_t rows, std::int64_t columns, std::int64_t block_
   tensor.shape = {rows, columns};
   tensor.transform = {.add_one = false, .from = DType::kF8E4M3, .to = to};
   tensor.scales = {
-      .region = {.tensor = 0,
-                 .offsets = {0, 0},
-                 .sizes = {(rows + block_rows - 1) / block_rows, (columns + block_columns - 1) / block_columns}},
+      .regions = {{.tensor = 0,
+                   .offsets = {0, 0},
+                   .sizes = {(rows + block_rows - 1) / block_rows, (columns + block_columns - 1) / block_columns}}},
       .rows = block_rows,
       .columns = block_columns};
   return tensor;
@@ -93,15 +93,60 @@ TEST(BlockScales, ValuesAreTorchsBitForBitInPartsOfAnyLength) {
         const ScaleRange range = ScalesOf(tensor, first, static_cast<std::int64_t>(count));
         const auto scale_bytes = static_cast<std::size_t>(InfoOf(c.scales_dtype).bytes);
         const auto bytes = vectors[c.scales];
-        const std::vector<std::byte> needed(
-            bytes.begin() + range.first * static_cast<std::int64_t>(scale_bytes),
-            bytes.begin() + (range.first + range.count) * static_cast<std::int64_t>(scale_bytes));
-        EXPECT_EQ(DequantizeBlocks(tensor, first, codes.subspan(at, count),
-                                   {.bytes = needed, .first = range.first, .dtype = c.scales_dtype},
+        std::vector<float> needed(static_cast<std::size_t>(range.count));
+        EXPECT_EQ(UnpackScales(c.scales_dtype,
+                               bytes.subspan(static_cast<std::size_t>(range.first) * scale_bytes,
+                                             static_cast<std::size_t>(range.count) * scale_bytes),
+                               1, needed.data()),
+                  needed.data() + needed.size());
+        EXPECT_EQ(DequantizeBlocks(tensor, first, codes.subspan(at, count), {.values = needed, .first = range.first},
                                    std::span(output).subspan(at * out_bytes, count * out_bytes)),
                   -1);
       }
       EXPECT_TRUE(std::ranges::equal(output, expected)) << c.expected << " in steps of " << step;
+    }
+  }
+}
+
+TEST(BlockScales, PairsOfCodesUnderE4M3ScalesAreWorthWhatModelOptSaysInPartsOfAnyEvenLength) {
+  const TorchVectors vectors("modelopt_nvfp4_compressed.safetensors");
+  const auto codes = vectors["codes"];
+  float factor = 0;
+  std::memcpy(&factor, vectors["double_scale"].data(), sizeof(factor));
+  for (const auto& [name, to] :
+       {std::pair("expected.f32", DType::kF32), {"expected.bf16", DType::kBF16}, {"expected.f16", DType::kF16}}) {
+    OutputTensor tensor = Matrix(7, 48, 1, 16, to);
+    tensor.transform.from = DType::kU8;
+    ASSERT_TRUE(CanDequantize(tensor.transform, DType::kF8E4M3));
+    const auto out_bytes = static_cast<std::size_t>(InfoOf(to).bytes);
+    const auto expected = vectors[name];
+    ASSERT_EQ(expected.size(), codes.size() * 2 * out_bytes);
+    for (const std::size_t step : {std::size_t{1}, std::size_t{7}, std::size_t{24}, codes.size()}) {
+      std::vector<std::byte> output(expected.size());
+      for (std::size_t at = 0; at < codes.size(); at += step) {
+        const std::size_t count = std::min(step, codes.size() - at);
+        const auto first = static_cast<std::int64_t>(2 * at);
+        const ScaleRange range = ScalesOf(tensor, first, static_cast<std::int64_t>(2 * count));
+        std::vector<float> needed(static_cast<std::size_t>(range.count));
+        UnpackScales(DType::kF8E4M3, vectors["scales"].subspan(static_cast<std::size_t>(range.first), needed.size()),
+                     factor, needed.data());
+        EXPECT_EQ(DequantizeBlocks(tensor, first, codes.subspan(at, count), {.values = needed, .first = range.first},
+                                   std::span(output).subspan(2 * at * out_bytes, 2 * count * out_bytes)),
+                  -1);
+      }
+      EXPECT_TRUE(std::ranges::equal(output, expected)) << name << " in steps of " << step;
+    }
+  }
+}
+
+TEST(BlockScales, APartNeedsNoMoreScalesThanFitIntoTheirMemory) {
+  for (const OutputTensor& tensor : {Matrix(1 << 16, 64, 1, 16, DType::kBF16), Matrix(1 << 20, 2, 1, 2, DType::kBF16),
+                                     Matrix(3, 1 << 24, 1, 16, DType::kBF16)}) {
+    const std::int64_t elements = tensor.shape[0] * tensor.shape[1];
+    for (const std::int64_t first : {std::int64_t{0}, tensor.shape[1] + 5, elements / 2 + 1}) {
+      const std::int64_t count = CountWithinScales(tensor, first, elements - first);
+      EXPECT_GE(count, std::int64_t{1} << 17);
+      EXPECT_LE(ScalesOf(tensor, first, count).count, kMaximumScales);
     }
   }
 }
@@ -117,16 +162,17 @@ TEST(BlockScales, TheRangeOfScalesIsTheSmallestThatHoldsEveryElements) {
     const std::int64_t first = pick(0, elements - 1);
     const std::int64_t count = pick(1, elements - first);
     ASSERT_EQ(CountWithinScales(tensor, first, count), count);
+    const Shape& sizes = tensor.scales->regions[0].sizes;
     std::set<std::int64_t> needed;
     for (std::int64_t i = first; i < first + count; ++i) {
-      needed.insert(i / tensor.shape[1] / tensor.scales->rows * tensor.scales->region.sizes[1] +
+      needed.insert(i / tensor.shape[1] / tensor.scales->rows * sizes[1] +
                     i % tensor.shape[1] / tensor.scales->columns);
     }
     const ScaleRange range = ScalesOf(tensor, first, count);
     EXPECT_LE(range.first, *needed.begin());
     EXPECT_GE(range.first + range.count, *needed.rbegin() + 1);
     EXPECT_GE(range.first, 0);
-    EXPECT_LE(range.first + range.count, tensor.scales->region.sizes[0] * tensor.scales->region.sizes[1]);
+    EXPECT_LE(range.first + range.count, sizes[0] * sizes[1]);
     if (first / tensor.shape[1] == (first + count - 1) / tensor.shape[1]) {
       EXPECT_EQ(range.first, *needed.begin());
       EXPECT_EQ(range.count, *needed.rbegin() + 1 - *needed.begin());
@@ -147,8 +193,7 @@ TEST(BlockScales, TheFirstValueThatIsNotFiniteIsNamed) {
   const std::vector<float> ones(3, 1.0F);
   const auto find = [&](std::vector<std::uint8_t> codes, std::vector<float> scales, std::int64_t first) {
     std::vector<std::byte> output(codes.size() * 2);
-    return DequantizeBlocks(tensor, first, std::as_bytes(std::span(codes)),
-                            {.bytes = std::as_bytes(std::span(scales)), .first = 0, .dtype = DType::kF32}, output);
+    return DequantizeBlocks(tensor, first, std::as_bytes(std::span(codes)), {.values = scales, .first = 0}, output);
   };
   std::vector<std::uint8_t> codes(80, 0x38);
   EXPECT_EQ(find(codes, ones, 0), -1);
@@ -166,6 +211,8 @@ TEST(BlockScales, OtherDTypesAreNotDequantized) {
   const ElementTransform sound{.add_one = false, .from = DType::kF8E4M3, .to = DType::kBF16};
   EXPECT_TRUE(CanDequantize(sound, DType::kF32));
   EXPECT_FALSE(CanDequantize(sound, DType::kF8E8M0));
+  EXPECT_FALSE(CanDequantize(sound, DType::kF8E4M3));
+  EXPECT_FALSE(CanDequantize({.add_one = false, .from = DType::kU8, .to = DType::kBF16}, DType::kF32));
   EXPECT_FALSE(CanDequantize({.add_one = false, .from = DType::kF8E5M2, .to = DType::kBF16}, DType::kF32));
   EXPECT_FALSE(CanDequantize({.add_one = false, .from = DType::kF8E4M3, .to = DType::kF8E4M3}, DType::kF32));
   EXPECT_FALSE(CanDequantize({.add_one = true, .from = DType::kF8E4M3, .to = DType::kBF16}, DType::kF32));
