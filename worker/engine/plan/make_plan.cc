@@ -146,7 +146,8 @@ absl::Status LayOutRanks(const RankTarget& target, const Recipe* recipe, const R
   const RankRequest request{.tensor_parallel = plan.options.tensor_parallel,
                             .pipeline_parallel = plan.options.pipeline_parallel,
                             .expert_parallel = plan.options.expert_parallel,
-                            .version = plan.options.tensorrt_llm_version};
+                            .version = plan.options.tensorrt_llm_version,
+                            .quantized = recipe != nullptr};
   WholeWeights whole;
   if (recipe != nullptr) {
     SLIPWAY_ASSIGN_OR_RETURN(whole, QuantizeWholeWeights(*recipe, ranges, layers, target, plan));

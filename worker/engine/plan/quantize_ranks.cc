@@ -70,6 +70,7 @@ class Stage {
   absl::Status Take(const RankTensor& wanted, OutputTensor cut) {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, PiecesOf(wanted));
     if (pieces.empty()) {
+      SLIPWAY_RETURN_IF_ERROR(CheckNotQuantized(wanted));
       plan_.tensors.push_back(std::move(cut));
       return absl::OkStatus();
     }
@@ -103,6 +104,20 @@ class Stage {
       }
     }
     return pieces;
+  }
+
+  // What has no name of a weight's cannot have those of codes and scales either.
+  [[nodiscard]] absl::Status CheckNotQuantized(const RankTensor& wanted) const {
+    for (const MatrixPart& part : wanted.parts) {
+      const auto found = whole_.modules.find(part.tensor);
+      if (wanted.shape.size() >= 2 && found != whole_.modules.end() && found->second.weight >= 0) {
+        return Refused(found->second.module,
+                       fmt::format("--target {} does not quantize {}: leave it out with a rule of "
+                                   "--recipe, or choose --target huggingface",
+                                   target_.name, wanted.name));
+      }
+    }
+    return absl::OkStatus();
   }
 
   absl::Status AddModule(const RankTensor& wanted, const std::vector<Piece>& pieces) {
@@ -282,6 +297,12 @@ absl::StatusOr<WholeWeights> QuantizeWholeWeights(const Recipe& recipe, const Ra
   if (target.quantization == nullptr) {
     return Refused("", fmt::format("--target {} takes no quantization: leave it out, or choose --target huggingface",
                                    target.name));
+  }
+  if (recipe.kv_cache != KvCache::kNone && target.quantization->kv_cache_scale.empty()) {
+    return Refused("",
+                   fmt::format("--kv-cache: --target {} keeps no scales of keys and values: leave it out, or choose "
+                               "--target huggingface",
+                               target.name));
   }
   if (recipe.form) {
     return Refused("",

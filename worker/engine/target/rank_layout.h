@@ -26,7 +26,8 @@ struct RankRequest {
   std::int64_t tensor_parallel = 1;
   std::int64_t pipeline_parallel = 1;
   std::int64_t expert_parallel = 1;
-  std::string version;  // of the server, as the user gave it; empty: the target's default
+  std::string version;     // of the server, as the user gave it; empty: the target's default
+  bool quantized = false;  // weights will be
 };
 
 struct HuggingFaceTensor {

@@ -45,8 +45,9 @@ struct RankQuantizationText {
 struct RankQuantization {
   std::span<const RankFormat> formats;
   std::span<const std::string_view> never_quantized;  // modules that end so
-  std::string_view attention_weight;                  // ranks' tensors that end so are followed, in their module's
-  std::string_view kv_cache_scale;                    // parent, by one of this name: F32 [1], with --kv-cache fp8
+  std::string_view attention_weight = {};             // ranks' tensors that end so are followed, in their module's
+  std::string_view kv_cache_scale = {};               // parent, by one of this name: F32 [1], with --kv-cache fp8;
+                                                      // empty: no format of keys and values is taken
   float least_kv_cache_scale = 0;
   // OPTION_UNSUPPORTED, naming the module and what would work, where the server cannot take it. `config` is the text of
   // the target's config.json without quantization.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "worker/engine/target/sharded_state/quantization.h"
 #include "worker/engine/target/sharded_state/sharded_state.h"
 #include "worker/engine/target/tensorrt_llm/layout.h"
 #include "worker/engine/target/tensorrt_llm/quantization.h"
@@ -12,7 +13,7 @@ namespace {
 
 constexpr std::array kRankTargets = std::to_array<RankTarget>({
     {"tensorrt-llm", TensorRtLlmLayout, &kTensorRtLlmQuantization},
-    {"vllm-sharded", VllmShardedLayout, nullptr},
+    {"vllm-sharded", VllmShardedLayout, &kVllmShardedQuantization},
     {"sglang-sharded", SglangShardedLayout, nullptr},
 });
 

@@ -90,6 +90,9 @@ void RankBuilder::AddAttention(const std::string& prefix) {
   if (engine_.attention_scales) {
     AddScales(prefix + "attn.");
   }
+  if (engine_.attention_scales && quantized_) {
+    AddScalesOfFiles(prefix + "attn.");
+  }
 }
 
 void RankBuilder::AddScales(const std::string& prefix) {
@@ -98,6 +101,19 @@ void RankBuilder::AddScales(const std::string& prefix) {
     tensor.dtype = DType::kF32;
     tensor.constant = 1.0F;
     Finish(std::move(tensor));
+  }
+}
+
+void RankBuilder::AddScalesOfFiles(const std::string& prefix) {
+  for (const char* of : {"k", "q", "v"}) {
+    RankTensor scale = Tensor(fmt::format("{}{}_scale", prefix, of), {1});
+    scale.dtype = DType::kF32;
+    scale.constant = 1.0F;
+    Finish(std::move(scale));
+    RankTensor zero_point = Tensor(fmt::format("{}{}_zero_point", prefix, of), {1});
+    zero_point.dtype = dtype_;
+    zero_point.parts.push_back(Zeros(1, 1));
+    Finish(std::move(zero_point));
   }
 }
 
@@ -198,6 +214,7 @@ void RankBuilder::AddPart(RankTensor& tensor, const std::string& source, const S
                     {.tensor = source});
   } else {
     tensor.dtype = *dtype;
+    dtype_ = *dtype;
     tensor.parts.push_back({source, rows.first, rows.count, columns.first, columns.count});
   }
 }

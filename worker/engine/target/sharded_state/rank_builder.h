@@ -25,9 +25,10 @@ struct Stage {
 // Borrows what it is given. The first error stays, and nothing is added after it.
 class RankBuilder {
  public:
-  RankBuilder(const Engine& engine, const Family& family, const Dimensions& sizes, std::int64_t ranks,
+  // `quantized`: with what the engine has beside quantized weights.
+  RankBuilder(const Engine& engine, const Family& family, const Dimensions& sizes, std::int64_t ranks, bool quantized,
               SourceTensors& sources)
-      : engine_(engine), family_(family), sizes_(sizes), ranks_(ranks), sources_(sources) {}
+      : engine_(engine), family_(family), sizes_(sizes), ranks_(ranks), quantized_(quantized), sources_(sources) {}
 
   // Errors as SourceTensors::Take; CHECKPOINT_UNSUPPORTED where tensors that the engine joins differ in dtype.
   absl::StatusOr<RankFile> Build(const Stage& stage, std::int64_t rank, std::string file);
@@ -52,6 +53,8 @@ class RankBuilder {
   void AddLayer(std::int64_t layer);
   void AddAttention(const std::string& prefix);
   void AddScales(const std::string& prefix);
+  // Of a quantized model's attention there are scales and zero points of files, too, which here say nothing.
+  void AddScalesOfFiles(const std::string& prefix);
   void AddDense(const std::string& prefix);
   void AddExperts(const std::string& layer);
   // The rank's rows of the vocabulary, and zeros for what pads it.
@@ -71,10 +74,12 @@ class RankBuilder {
   const Family& family_;
   const Dimensions& sizes_;
   std::int64_t ranks_;
+  bool quantized_;
   SourceTensors& sources_;
   std::int64_t rank_ = 0;
   std::vector<RankTensor> narrow_;  // of 16 bits an element
   std::vector<RankTensor> wide_;    // of 32
+  DType dtype_ = DType::kBF16;      // of the tensor that was added last
   absl::Status status_;
 };
 

@@ -76,7 +76,7 @@ absl::StatusOr<RankLayout> MakeLayout(const Engine& engine, const HuggingFaceMod
   Untie(model, sizes, layout);
 
   SourceTensors sources(model, engine);
-  RankBuilder builder(engine, *family, sizes, request.tensor_parallel, sources);
+  RankBuilder builder(engine, *family, sizes, request.tensor_parallel, request.quantized, sources);
   const std::vector<std::int64_t> stages = LayersOfStages(sizes.layers, request.pipeline_parallel);
   std::int64_t first_layer = 0;
   for (std::size_t stage = 0; stage < stages.size(); ++stage) {
