@@ -157,7 +157,7 @@ class Canonicalizer {
     SLIPWAY_ASSIGN_OR_RETURN(const auto quantizers, Canonicalizer(checkpoint_, Subject::kQuantizers).Run());
     for (auto& [name, tensor] : tensors_) {
       const auto scale = quantizers.find(name + "_quantizer._scale");
-      if (tensor.dtype != DType::kU8 || tensor.shape.empty() || scale == quantizers.end() ||
+      if (tensor.dtype != DType::kU8 || tensor.shape.size() != 2 || scale == quantizers.end() ||
           scale->second.dtype != DType::kF8E4M3 || !quantizers.contains(name + "_quantizer._double_scale")) {
         continue;
       }

@@ -18,6 +18,7 @@
 #include "worker/engine/checkpoint/stored_names.h"
 #include "worker/engine/model/rule_instances.h"
 #include "worker/engine/plan/calibrated_format.h"
+#include "worker/engine/plan/compressed_weights.h"
 #include "worker/engine/plan/quantizer_rows.h"
 #include "worker/engine/plan/stored_values.h"
 #include "worker/engine/plan/transforms.h"
@@ -224,6 +225,9 @@ class RangesReader {
   // One range, or one a row or a block; of W4A8 the blocks', then the weight's.
   absl::Status ReadWeight(const std::string& module, const CanonicalTensor& weight, const ModuleQuantizers& settings,
                           const TensorRule& rule, std::size_t target, ModuleRanges& ranges) const {
+    if (weight.nibbles) {
+      return ReadCompressed(module, weight, rule, target, ranges);
+    }
     for (const std::string_view quantizer : {"weight_quantizer", "weight_quantizer.0", "weight_quantizer.1"}) {
       const CanonicalTensor* const amax = Find(module, fmt::format("{}._amax", quantizer));
       if (amax == nullptr) {
@@ -247,13 +251,42 @@ class RangesReader {
     if (const CanonicalTensor* const whole = Find(module, "weight_quantizer._global_amax")) {
       SLIPWAY_ASSIGN_OR_RETURN(ranges.weight_amax, ReadWeightRange(*whole));
     }
-    const CanonicalTensor* const compressed = Find(module, "weight_quantizer._double_scale");
-    if (weight.nibbles && compressed != nullptr && !ranges.weight_amax) {
-      constexpr float kRangeOfNvfp4 = 6.0F * 448.0F;
-      SLIPWAY_ASSIGN_OR_RETURN(const float scale, ReadWeightRange(*compressed));
-      ranges.weight_amax = scale * kRangeOfNvfp4;
+    return absl::OkStatus();
+  }
+
+  // What compressed codes are scaled by, and not what was measured before: so that they and their scales stay.
+  absl::Status ReadCompressed(const std::string& module, const CanonicalTensor& weight, const TensorRule& rule,
+                              std::size_t target, ModuleRanges& ranges) const {
+    const CanonicalTensor* const scale = Find(module, "weight_quantizer._scale");
+    const CanonicalTensor* const whole = Find(module, "weight_quantizer._double_scale");
+    const CanonicalTensor* const amax = Find(module, "weight_quantizer._amax");
+    if (scale == nullptr || whole == nullptr) {
+      return Error(Reason::kInternal, "has no scales", {.tensor = weight.name});
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(const float factor, ReadDoubleScale(*whole, checkpoint_));
+    ranges.weight_amax = RangeOfScale(factor);
+    if (amax != nullptr && CheckedVolume(amax->shape) == 1) {
+      SLIPWAY_ASSIGN_OR_RETURN(const float measured, ReadWeightRange(*amax));
+      ranges.weight_amax = measured / kNvfp4Range == factor ? measured : *ranges.weight_amax;
+    }
+    if (rule.axes == Axes::kAsStored) {
+      SLIPWAY_ASSIGN_OR_RETURN(ranges.weight_amaxes, AmaxesOf(*scale, weight, {.rows = 1, .columns = kNvfp4Block},
+                                                              IsGated(weight, model_.configuration),
+                                                              RowsOf(rule, target, model_.configuration), checkpoint_));
+      ranges.weight_amaxes->factor = kNvfp4Code * factor;
     }
     return absl::OkStatus();
+  }
+
+  // The range that has that scale, or, as not every number is the quotient of another, the nearest there is.
+  static float RangeOfScale(float scale) {
+    const float range = scale * kNvfp4Range;
+    for (const float candidate : {range, std::nextafter(range, 0.0F), std::nextafter(range, INFINITY)}) {
+      if (candidate / kNvfp4Range == scale) {
+        return candidate;
+      }
+    }
+    return range;
   }
 
   // By the settings, or else by the shapes.

@@ -16,7 +16,6 @@
 namespace slipway::engine {
 namespace {
 
-constexpr std::int64_t kNvfp4Block = 16;
 constexpr const char* kScale = "_scale";
 constexpr const char* kDoubleScale = "_double_scale";
 
@@ -38,6 +37,15 @@ absl::Status RefuseScales(const CanonicalTensor& weight, const CanonicalTensor& 
 
 }  // namespace
 
+absl::StatusOr<float> ReadDoubleScale(const CanonicalTensor& scale, const Checkpoint& checkpoint) {
+  SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> values, ReadStoredValues(scale, checkpoint));
+  if (values.size() != 1 || !std::isnormal(values[0]) || values[0] < 0 || !std::isfinite(values[0] * kNvfp4Range)) {
+    return Error(Reason::kCheckpointCorrupt, "is not one number above 0 that a weight can be scaled by",
+                 {.tensor = scale.name});
+  }
+  return values[0];
+}
+
 bool CompressedWeights::IsCompressed(const CanonicalTensor& weight) {
   return weight.dtype == DType::kF8E4M3 || weight.nibbles;
 }
@@ -54,8 +62,8 @@ absl::StatusOr<CompressedWeights> CompressedWeights::Of(const Checkpoint& checkp
     if (tensor.dtype == DType::kU8 && !tensor.nibbles && compressed.quantizers_.contains(NameOf(tensor, kScale))) {
       return Error(
           Reason::kCheckpointUnsupported,
-          "is compressed to four bits (mtq.compress) of another format than NVFP4, which is not read: export the "
-          "checkpoint from before mtq.compress",
+          "is compressed (mtq.compress) to four bits that are not NVFP4 as ModelOpt's own code packs it, which is not "
+          "read: export the checkpoint from before mtq.compress",
           {.tensor = name});
     }
   }
@@ -93,12 +101,8 @@ absl::StatusOr<BlockScales> CompressedWeights::ScalesOf(const CanonicalTensor& w
   BlockScales scales{.regions = std::move(of_rows.regions), .rows = 1, .columns = weight.shape[1]};
   if (weight.nibbles) {
     SLIPWAY_ASSIGN_OR_RETURN(const CanonicalTensor* const whole, Find(weight, kDoubleScale));
-    SLIPWAY_ASSIGN_OR_RETURN(const std::vector<float> values, ReadStoredValues(*whole, checkpoint));
-    if (values.size() != 1 || !std::isfinite(values[0]) || values[0] <= 0) {
-      return Error(Reason::kCheckpointCorrupt, "is not one finite number above 0", {.tensor = whole->name});
-    }
     scales.columns = kNvfp4Block;
-    scales.factor = values[0];
+    SLIPWAY_ASSIGN_OR_RETURN(scales.factor, ReadDoubleScale(*whole, checkpoint));
   }
   return scales;
 }

@@ -8,6 +8,7 @@
 // A value is its code times its scale (times the second one).
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,6 +22,14 @@
 
 namespace slipway::engine {
 
+inline constexpr std::int64_t kNvfp4Block = 16;
+inline constexpr float kNvfp4Code = 6;            // the largest
+inline constexpr float kNvfp4Range = 6 * 448.0F;  // of codes times scales
+
+// The one value of a "_double_scale". CHECKPOINT_CORRUPT, naming it, where there are several, or it is not a normal
+// number above 0 that times the largest code and scale is finite; errors as ReadStoredValues.
+absl::StatusOr<float> ReadDoubleScale(const CanonicalTensor& scale, const Checkpoint& checkpoint);
+
 class CompressedWeights {
  public:
   // Of a checkpoint whose weights are `tensors`; of none where no weight is stored as codes. CHECKPOINT_UNSUPPORTED,
@@ -32,8 +41,7 @@ class CompressedWeights {
   [[nodiscard]] static bool IsCompressed(const CanonicalTensor& weight);
 
   // The scales of `rows` of `weight`, a matrix. CHECKPOINT_UNSUPPORTED, naming the weight, where it has none or others
-  // than those above, CHECKPOINT_CORRUPT for a second scale that is not finite and above 0; errors as AmaxesOf and
-  // ReadStoredValues.
+  // than those above; errors as AmaxesOf and ReadDoubleScale.
   [[nodiscard]] absl::StatusOr<BlockScales> ScalesOf(const CanonicalTensor& weight, const std::vector<RowRange>& rows,
                                                      const ModelConfiguration& configuration,
                                                      const Checkpoint& checkpoint) const;

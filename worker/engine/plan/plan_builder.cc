@@ -221,6 +221,12 @@ class Builder {
       return absl::OkStatus();
     }
     SLIPWAY_RETURN_IF_ERROR(CheckAdaptable(rule, source.name));
+    if (CompressedWeights::IsCompressed(source)) {
+      return Error(Reason::kCheckpointUnsupported,
+                   "is compressed (mtq.compress), so an adapter cannot be merged into it: give the adapter to the "
+                   "checkpoint from before mtq.compress",
+                   {.tensor = source.name});
+    }
     SLIPWAY_RETURN_IF_ERROR(adapter_->CheckShapes(*factors, source));
     LowRankUpdate update;
     update.a_dtype = factors->a->dtype;

@@ -176,6 +176,7 @@ void AddQuantization(const ExportPlan& plan, Serializer& out) {
     AddFloats(weight.pre_quant_scale ? std::span<const float>(*weight.pre_quant_scale) : std::span<const float>(), out);
     out.Count(weight.amaxes ? weight.amaxes->regions.size() : 0);
     if (weight.amaxes) {
+      AddFloats({&weight.amaxes->factor, 1}, out);
       for (const SourceRegion& region : weight.amaxes->regions) {
         AddRegion(region, out);
       }

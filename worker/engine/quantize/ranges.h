@@ -15,9 +15,11 @@
 namespace slipway::engine {
 
 // Amaxes of a weight's blocks where the checkpoint keeps them, one a block, row-major: regions one after the other.
+// Where it keeps scales instead (E4M3), the amax of a block is its scale times `factor`, in FP32.
 struct StoredAmaxes {
   std::vector<SourceRegion> regions;
   DType dtype = DType::kF32;
+  float factor = 1;
   std::int64_t rows = 0;  // of the grid of blocks
   std::int64_t columns = 0;
 };

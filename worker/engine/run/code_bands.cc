@@ -1,6 +1,7 @@
 #include "worker/engine/run/code_bands.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -101,6 +102,10 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
                    {.tensor = weight.values.name});
     }
     statistics.resize(static_cast<std::size_t>(rows));
+  }
+  if (!std::ranges::all_of(amaxes, [](float amax) { return std::isfinite(amax) && amax >= 0; })) {
+    return Error(Reason::kCheckpointCorrupt, "one of the ranges or scales that the checkpoint has of it is no range",
+                 {.tensor = weight.values.name});
   }
   const std::int64_t matrix_rows = weight.rows / weight.stack;
   std::int64_t step = 0;

@@ -91,11 +91,18 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
   SetCurrent(tensor);
   part.first_element = first;
   const std::int64_t per_stored = ElementsPerStored(tensor);  // rows hold whole ones
+  std::optional<SegmentMark> mark;
   if (tensor.scales) {
     count = std::max(CountWithinScales(tensor, first, count) / per_stored * per_stored, per_stored);
+    mark.emplace(segment);
+    const std::int64_t wanted = count;
     SLIPWAY_ASSIGN_OR_RETURN(count, TakeScales(segment, tensor, first, count, part));
-    if (count == 0) {
+    if (count == 0 && (!segment.parts.empty() || wanted == per_stored)) {
       return 0;
+    }
+    if (count == 0) {
+      mark->Restore(segment);
+      return Take(segment, tensor, first, wanted / 2, part);
     }
   }
   if (tensor.update) {
@@ -123,6 +130,11 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
     }
     elements += run.bytes / source_element * per_stored;
     ++part.run_count;
+  }
+  if (elements == 0 && tensor.scales && segment.parts.empty() && count > per_stored) {
+    mark->Restore(segment);  // scales took all the room: those of fewer elements
+    part.run_count = 0;
+    return Take(segment, tensor, first, count / 2, part);
   }
   part.bytes = elements * OutputBytes(tensor);
   const bool short_runs =

@@ -27,9 +27,9 @@ class ElementCutter {
   static absl::StatusOr<std::optional<std::vector<PermutedAxis>>> PermutationOf(const OutputTensor& tensor);
 
   // Takes elements [first, first + count), count above 0 and what is behind `first` within the tensor, or as many of
-  // them as there is room for: sets the part's runs, `bytes`, `buffered` and what else reading takes, all but `tensor`,
-  // `begins` and `ends`. Returns how many; 0 where the segment is full. What was taken for nothing stays in it.
-  // Elements are taken in order. Errors as RegionReader.
+  // them as there is room for, but whole bytes' worth of codes: sets the part's runs, `bytes`, `buffered` and what else
+  // reading takes, all but `tensor`, `begins` and `ends`. Returns how many; 0 where the segment is full. What was taken
+  // for nothing stays in it. Elements are taken in order. Errors as RegionReader.
   absl::StatusOr<std::int64_t> Take(Segment& segment, const OutputTensor& tensor, std::int64_t first,
                                     std::int64_t count, TensorPart& part);
 

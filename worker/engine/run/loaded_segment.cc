@@ -177,6 +177,10 @@ std::vector<float> LoadedSegment::AmaxesOf(const QuantizedWeight& weight, const 
     const std::span<const std::byte> source = BytesOf(run);
     const std::size_t first = amaxes.size();
     amaxes.resize(first + source.size() / static_cast<std::size_t>(InfoOf(weight.amaxes->dtype).bytes));
+    if (weight.amaxes->dtype == DType::kF8E4M3) {
+      UnpackScales(DType::kF8E4M3, source, weight.amaxes->factor, amaxes.data() + first);
+      continue;
+    }
     TransformElements({.add_one = false, .from = weight.amaxes->dtype, .to = DType::kF32}, source,
                       std::as_writable_bytes(std::span(amaxes).subspan(first)));
   }

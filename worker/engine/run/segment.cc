@@ -5,7 +5,7 @@
 namespace slipway::engine {
 namespace {
 
-constexpr std::size_t kMaximumWindows = 64;     // of a segment; a process can have a few thousand
+constexpr std::size_t kMaximumWindows = 256;    // of a segment; each is looked at for every run
 constexpr std::int64_t kMaximumGap = 64 << 10;  // read over rather than mapped apart
 constexpr std::int64_t kPage = 4096;
 

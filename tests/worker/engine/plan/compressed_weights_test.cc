@@ -68,7 +68,7 @@ TEST(CompressedWeights, WhatCannotBeReadIsRefusedByName) {
   for (const Case& c : {Case{bare, "without the scale that ModelOpt keeps"},
                         Case{With(DType::kF8E4M3, {12, 32}, DType::kF32, {12, 2}), "one, or one a row"},
                         Case{With(DType::kF8E4M3, {12, 32}, DType::kF8E4M3, {1}), "one, or one a row"},
-                        Case{With(DType::kU8, {12, 16}, DType::kBF16, {12, 1}), "of another format than NVFP4"}}) {
+                        Case{With(DType::kU8, {12, 16}, DType::kBF16, {12, 1}), "that are not NVFP4 as"}}) {
     const absl::Status status = ScalesOf(c.checkpoint, {{0, 12}}).status();
     EXPECT_EQ(ReasonOf(status), Reason::kCheckpointUnsupported) << Describe(status);
     EXPECT_EQ(WhereOf(status).tensor, kWeight);

@@ -159,6 +159,30 @@ TEST_F(BlockScaleShards, EveryElementIsItsCodeTimesItsBlocksScaleInSegmentsOfAny
   }
 }
 
+// Two codes a byte, their scales in another order than they are, of two ranks; tests/e2e/test_calibrated.py knows the
+// values.
+TEST_F(BlockScaleShards, PairsOfCodesComeOutAlikeInSegmentsOfAnySize) {
+  ExportOptions options;
+  options.checkpoint = SLIPWAY_TEST_DATA "/calibrated/llama3_nvfp4_compressed_tp2";
+  const auto plan = MakePlan(options);
+  ASSERT_TRUE(plan.ok()) << Describe(plan.status());
+  std::string whole;
+  for (const std::int64_t segment : {kSegmentBytes, std::int64_t{1}, std::int64_t{250}, std::int64_t{10'001}}) {
+    const auto staging = PrepareStaging(**plan, directory_ / "out", false, PosixFileSystem());
+    ASSERT_TRUE(staging.ok()) << Describe(staging.status());
+    const auto result = WriteShard(
+        **plan, 0, *staging, "a",
+        {.files = &PosixFileSystem(), .memory = &memory_, .threads = segment == 1 ? 1 : 3, .segment_bytes = segment},
+        {});
+    ASSERT_TRUE(result.ok()) << Describe(result.status());
+    const std::string file = ReadFile(*staging + "/" + result->file);
+    whole = whole.empty() ? file : whole;
+    EXPECT_TRUE(file == whole) << "in segments of " << segment;
+    EXPECT_LE(memory_.peak(), memory_.total());
+    std::filesystem::remove_all(*staging);
+  }
+}
+
 TEST_F(BlockScaleShards, AMatrixOfSeveralSegmentsStaysInTheSmallestBudget) {
   const Matrix matrix = Make("big", 700, 9000);  // 12.6 MB of BF16
   Write({matrix});
