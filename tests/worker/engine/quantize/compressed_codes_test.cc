@@ -48,10 +48,10 @@ TEST_P(CompressedCodes, StayUnderTheScalesThatTheyWereStoredWith) {
         codes.push_back(static_cast<char>(byte));
       }
     }
-    const Quantized quantized =
-        Quantize(quantizer(), kNvfp4,
-                 {.dtype = DType::kBF16, .bytes = std::as_bytes(std::span(values)), .rows = 9, .columns = 14 * 16},
-                 {.tensor_scale = second, .amaxes = amaxes});
+    const Quantized quantized = Quantize(
+        quantizer(), kNvfp4,
+        {.dtype = DType::kBF16, .bytes = std::as_bytes(std::span(values)), .rows = 9, .columns = std::int64_t{14} * 16},
+        {.tensor_scale = second, .amaxes = amaxes});
     ASSERT_EQ(quantized.scales, scales) << second;
     ASSERT_EQ(quantized.codes, codes) << second;
   }
