@@ -45,6 +45,7 @@ absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& mod
     return Error(Reason::kInternal, "the target has no config.json");
   }
   std::vector<QuantizedModule> quantized;
+  quantized.reserve(modules.size());
   for (const RankModule& module : modules) {
     quantized.push_back({.name = module.name,
                          .format = module.format == nullptr ? nullptr : module.format->format,
