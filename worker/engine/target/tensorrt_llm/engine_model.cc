@@ -97,6 +97,8 @@ absl::Status ReadEmbeddings(const HuggingFaceModel& source, const Family& family
   m.dtype = embedding->second.dtype;
   // A head that is stored counts, whatever config.json says: that it is the embeddings once more is not known here.
   m.tied = !source.tensors.contains(fmt::format("{}.weight", family.head));
+  const auto said = source.config.find("tie_word_embeddings");
+  m.has_head_of_its_own = !m.tied && said != source.config.end() && *said == true;
   return absl::OkStatus();
 }
 

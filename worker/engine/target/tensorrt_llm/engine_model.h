@@ -34,7 +34,8 @@ struct EngineModel {
   bool normalizes_experts = false;     // the weights of the chosen experts add up to 1
   bool attention_bias = false;
   bool mlp_bias = false;
-  bool tied = false;  // there is no output matrix but the embeddings
+  bool tied = false;                 // there is no output matrix but the embeddings
+  bool has_head_of_its_own = false;  // though config.json says that it is tied
   double norm_epsilon = 0;
   std::string activation;  // the engine's name of it, without gate: "silu", "gelu", "squared-relu"
   std::string position_embedding = "rope_gpt_neox";

@@ -129,6 +129,11 @@ std::vector<std::string> WarningsOf(const EngineModel& model, const Family& fami
                     "when the engine runs (max_attention_window_size)",
                     *model.window));
   }
+  if (model.has_head_of_its_own) {
+    warnings.push_back(fmt::format(
+        "config.json says that embeddings are tied, but {}.weight is stored: it is written as the output layer",
+        family.head));
+  }
   if (!rounded.empty()) {
     warnings.push_back(fmt::format("{} and perhaps others become {}, the dtype of the embeddings: an engine has one",
                                    rounded, InfoOf(model.dtype).torch_name));

@@ -139,6 +139,7 @@ TEST(TensorRtLlmLayout, AHeadThatIsStoredIsTheHeadWhateverConfigJsonSays) {
   ASSERT_EQ(layout.files.size(), 2);
   EXPECT_THAT(Find(layout.files[1], "lm_head.weight")->parts,
               ElementsAre(MatrixPart{"lm_head.weight", 128, 128, 0, 64}));
+  EXPECT_THAT(layout.warnings, ElementsAre(testing::HasSubstr("says that embeddings are tied, but lm_head.weight")));
 }
 
 TEST(TensorRtLlmLayout, ExpertsLieUpAboveGateAndAreCutOrDealtOut) {
