@@ -22,6 +22,7 @@
 #include "worker/engine/plan/quantizer_rows.h"
 #include "worker/engine/plan/stored_values.h"
 #include "worker/engine/plan/transforms.h"
+#include "worker/engine/transform/block_scales.h"
 
 namespace slipway::engine {
 namespace {
@@ -368,7 +369,7 @@ void AddUnusedQuantizers(ExportPlan& plan) {
     for (const SourceRegion& region : tensor.regions) {
       used[static_cast<std::size_t>(region.tensor)] = true;
     }
-    for (const SourceRegion& region : tensor.scales ? tensor.scales->regions : std::vector<SourceRegion>()) {
+    for (const SourceRegion& region : ScaleRegionsOf(tensor)) {
       used[static_cast<std::size_t>(region.tensor)] = true;
     }
   }

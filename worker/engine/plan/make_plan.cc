@@ -34,6 +34,7 @@
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/target/huggingface.h"
 #include "worker/engine/target/rank_targets.h"
+#include "worker/engine/transform/block_scales.h"
 
 namespace slipway::engine {
 namespace {
@@ -58,7 +59,7 @@ std::int64_t BytesOfUpdate(const OutputTensor& tensor, const Checkpoint& checkpo
 
 std::int64_t BytesOfScales(const OutputTensor& tensor, const Checkpoint& checkpoint) {
   std::int64_t bytes = 0;
-  for (const SourceRegion& region : tensor.scales ? tensor.scales->regions : std::vector<SourceRegion>()) {
+  for (const SourceRegion& region : ScaleRegionsOf(tensor)) {
     bytes += BytesOf(region, checkpoint);
   }
   return bytes;

@@ -18,6 +18,7 @@
 #include "worker/engine/plan/source_coverage.h"
 #include "worker/engine/quantize/quantizer.h"
 #include "worker/engine/run/quantized_bands.h"
+#include "worker/engine/transform/block_scales.h"
 #include "worker/engine/write/safetensors.h"
 
 namespace slipway::engine {
@@ -90,7 +91,7 @@ absl::Status CheckIdentity(const ExportPlan& plan) {
     return Error(reason, fmt::format("the plan {}", what), {.tensor = std::string(tensor)});
   };
   for (const OutputTensor& tensor : plan.tensors) {
-    for (const SourceRegion& region : tensor.scales ? tensor.scales->regions : std::vector<SourceRegion>()) {
+    for (const SourceRegion& region : ScaleRegionsOf(tensor)) {
       expected.erase(plan.checkpoint->tensors.at(static_cast<std::size_t>(region.tensor)).name);
     }
   }

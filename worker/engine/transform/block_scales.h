@@ -25,6 +25,11 @@ inline constexpr std::int64_t kScaleMemory = kMaximumScales * static_cast<std::i
 // pairs of E2M1 (U8) under E4M3, into F32, BF16 or F16.
 [[nodiscard]] bool CanDequantize(const ElementTransform& transform, DType scales);
 
+// The regions of the tensor's scales, none where it has none.
+[[nodiscard]] inline std::span<const SourceRegion> ScaleRegionsOf(const OutputTensor& tensor) {
+  return tensor.scales ? std::span<const SourceRegion>(tensor.scales->regions) : std::span<const SourceRegion>();
+}
+
 // A range of scales, counted in row-major order of the scale tensor.
 struct ScaleRange {
   std::int64_t first = 0;

@@ -1,6 +1,7 @@
 // FP8 E4M3, one scale a row; an input has one a token.
 #include <array>
 
+#include "worker/engine/quantize/formats/fp8_per_channel_layouts.h"
 #include "worker/engine/quantize/formats/loaders.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
@@ -8,30 +9,17 @@
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kCoding{.element = Element::kE4M3, .sharing = Sharing::kRow, .bound = 448, .scale_dtype = DType::kF32};
-
 constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerRow},
 });
-constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
-});
 
 constexpr std::array kLayouts = std::to_array<Layout>({
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kDynamic,
-     .coding = kCoding,
-     .tensors = kCompressedTensors,
-     .algorithm = "float-quantized",
-     .input_bound = 448,
-     .loaders = kLoadsAll,
-     .expert_loaders = kLoadsVllmAndSglang},
+    fp8_per_channel::kCompressedLayout,
     // vLLM refuses experts.
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kDynamic,
-     .coding = kCoding,
+     .coding = fp8_per_channel::kCoding,
      .tensors = kModelOptTensors,
      .algorithm = "FP8_PER_CHANNEL_PER_TOKEN",
      .input_bound = 448,

@@ -4,33 +4,18 @@
 #include <array>
 
 #include "common/error.h"
+#include "worker/engine/quantize/formats/fp8_per_channel_layouts.h"
 #include "worker/engine/quantize/formats/int4_layouts.h"
-#include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
 #include "worker/engine/target/quantization_config.h"
 
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kFp8RowCoding{
-    .element = Element::kE4M3, .sharing = Sharing::kRow, .bound = 448, .scale_dtype = DType::kF32};
-
-// The engine keeps scales as F32; those of the model's dtype are what it would read of a Hugging Face directory.
-constexpr std::array kFp8RowTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
-});
-
+// Of scales a row the engine keeps F32; those of the model's dtype are what it would read of a Hugging Face directory.
 // Formats with one scale a tensor have a vector of scales there, one a joined module, which is not written yet.
 constexpr std::array kFormats = std::to_array<RankFormat>({
-    {.format = &kFp8PerChannel,
-     .layout = {.form = ConfigForm::kCompressedTensors,
-                .activations = Activations::kDynamic,
-                .coding = kFp8RowCoding,
-                .tensors = kFp8RowTensors,
-                .algorithm = "float-quantized",
-                .input_bound = 448},
-     .takes_experts = false},
+    {.format = &kFp8PerChannel, .layout = fp8_per_channel::kCompressedLayout, .takes_experts = false},
     {.format = &kInt4, .layout = int4::kCompressedLayout, .groups = int4::kGroups, .takes_experts = false},
 });
 
