@@ -244,8 +244,7 @@ class QuantizedRanks(unittest.TestCase):
         for fixture, options, says in cases:
             with self.subTest(options):
                 self.refuse(fixture, "tensorrt-llm", options, says)
-        for target in ("vllm-sharded", "sglang-sharded"):
-            self.refuse(LLAMA, target, ["--quantization", "fp8", *given], "--target huggingface")
+        self.refuse(LLAMA, "sglang-sharded", ["--quantization", "fp8", *given], "--target huggingface")
 
     def refuse(self, fixture, target, options, says):
         output = self.scratch / "refused"

@@ -94,7 +94,7 @@ class ShardedState(unittest.TestCase):
                  (["vllm-sharded", "--pipeline-parallel", 5], "OPTION_UNSUPPORTED", "--pipeline-parallel 5", REFUSED),
                  (["vllm-sharded", "--expert-parallel", 2], "OPTION_UNSUPPORTED", "--expert-parallel", REFUSED),
                  (["sglang-sharded", "--pipeline-parallel", 2], "OPTION_UNSUPPORTED", "--pipeline-parallel", REFUSED),
-                 (["vllm-sharded", "--quantization", "int8"], "OPTION_UNSUPPORTED", "huggingface", REFUSED),
+                 (["sglang-sharded", "--quantization", "int8"], "OPTION_UNSUPPORTED", "huggingface", REFUSED),
                  (["huggingface", "--tensor-parallel", 2], "INVALID_ARGUMENT", "vllm-sharded", USAGE)]
         for options, reason, says, status in cases:
             with self.subTest(options):

@@ -132,6 +132,8 @@ struct QuantizedWeight {
   // So many matrices of equally many rows one below the other, each with a TensorScale of its own: those of scale_group
   // and the groups after it. Whole bands are in one of them.
   std::int64_t stack = 1;
+  // Or the rows of each such matrix, where they differ (modules that are joined): then stack is 1. Empty: the stack's.
+  std::vector<std::int64_t> scale_rows;
   // Of codes only these columns are written, a rank's share of a matrix whose scales are those of whole rows; 0: all.
   std::int64_t first_kept_column = 0;
   std::int64_t kept_columns = 0;

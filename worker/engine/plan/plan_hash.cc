@@ -171,6 +171,8 @@ void AddQuantization(const ExportPlan& plan, Serializer& out) {
     out.Number(weight.rows);
     out.Number(weight.columns);
     out.Numbers(std::array<std::int64_t, 3>{weight.stack, weight.first_kept_column, weight.kept_columns});
+    out.Count(weight.scale_rows.size());
+    out.Numbers(weight.scale_rows);
     out.Number(weight.scale_group);
     AddOptional(weight.input_amax, out);
     AddFloats(weight.pre_quant_scale ? std::span<const float>(*weight.pre_quant_scale) : std::span<const float>(), out);

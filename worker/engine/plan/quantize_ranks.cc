@@ -19,7 +19,22 @@
 namespace slipway::engine {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
+// A matrix's name without "weight", but with the dot or, as stacked experts may have it, the "_" before: the names of
+// what is stored for it begin so. Empty: it has no name of a weight's.
+std::string StemOf(const RankTensor& tensor) {
+  constexpr std::string_view kWeight = "weight";
+  const std::string_view name = tensor.name;
+  if (tensor.shape.size() < 2 || !name.ends_with(kWeight)) {
+    return {};
+  }
+  const std::string_view stem = name.substr(0, name.size() - kWeight.size());
+  return std::string(stem.ends_with('.') || (tensor.shape.size() > 2 && stem.ends_with('_')) ? stem : "");
+}
+
+std::string WithoutLast(std::string stem) {
+  stem.pop_back();
+  return stem;
+}
 
 std::string ParentOf(std::string_view name) {
   const std::size_t dot = name.rfind('.');
@@ -71,6 +86,7 @@ class Stage {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<Piece> pieces, PiecesOf(wanted));
     if (pieces.empty()) {
       SLIPWAY_RETURN_IF_ERROR(CheckNotQuantized(wanted));
+      SLIPWAY_RETURN_IF_ERROR(SetKvCacheScale(wanted, cut));
       plan_.tensors.push_back(std::move(cut));
       return absl::OkStatus();
     }
@@ -88,7 +104,7 @@ class Stage {
     std::vector<Piece> pieces;
     for (const MatrixPart& part : wanted.parts) {
       const auto found = whole_.modules.find(part.tensor);
-      if (found == whole_.modules.end() || wanted.shape.size() < 2 || !wanted.name.ends_with(kWeight)) {
+      if (found == whole_.modules.end() || StemOf(wanted).empty()) {
         continue;
       }
       const PlannedModule& module = found->second;
@@ -123,15 +139,18 @@ class Stage {
   absl::Status AddModule(const RankTensor& wanted, const std::vector<Piece>& pieces) {
     const PlannedModule& source = *pieces.front().module;
     const bool stacked = wanted.shape.size() > 2;
-    RankModule module{
-        .name = wanted.name.substr(0, wanted.name.size() - kWeight.size()),
-        .source = source.module,
-        .rows = wanted.shape[wanted.shape.size() - 2],
-        .columns = wanted.shape.back(),
-        .experts = stacked ? wanted.shape.front() : 0,
-        .cut_columns = pieces.front().part->columns != ColumnsOf(source, *pieces.front().part),
-        .format = source.format == nullptr ? nullptr : FindRankFormat(*target_.quantization, *source.format),
-        .group = 0};
+    RankModule module{.name = WithoutLast(StemOf(wanted)),
+                      .source = source.module,
+                      .sources = {},
+                      .rows = wanted.shape[wanted.shape.size() - 2],
+                      .columns = wanted.shape.back(),
+                      .experts = stacked ? wanted.shape.front() : 0,
+                      .cut_columns = pieces.front().part->columns != ColumnsOf(source, *pieces.front().part),
+                      .format = FindRankFormat(*target_.quantization, source.layout),
+                      .group = 0};
+    for (const Piece& piece : pieces) {
+      module.sources.push_back(piece.module->module);
+    }
     if (module.format != nullptr) {
       const Coding& coding = module.format->layout.coding;
       module.group = coding.sharing != Sharing::kGroup || module.format->layout.tensors.empty() ? 0
@@ -139,9 +158,11 @@ class Stage {
                                                                                                 : coding.group;
     }
     if (stacked && module.format != nullptr && !module.format->takes_experts) {
-      return Refused(source.module, fmt::format("--target {} does not take experts in {}: leave them out with a rule "
-                                                "of --recipe, or choose another format, or --target huggingface",
-                                                target_.name, source.format->name));
+      return Refused(source.module, fmt::format("--target {} does not take experts in {} with activations {}: leave "
+                                                "them out with a rule of --recipe, or choose another format, or "
+                                                "--target huggingface{}",
+                                                target_.name, source.format->name,
+                                                NameOf(module.format->layout.activations), WithRanges(*source.format)));
     }
     const auto& kept = target_.quantization->never_quantized;
     if (module.format != nullptr &&
@@ -162,6 +183,14 @@ class Stage {
                                                     "alike or not at all: change the recipe's rules, or "
                                                     "--pipeline-parallel",
                                                     module.name, other.source));
+  }
+
+  // What else there is to do, where the format takes experts once the ranges of their inputs are known.
+  [[nodiscard]] std::string WithRanges(const Format& format) const {
+    const bool helps = std::ranges::any_of(target_.quantization->formats, [&](const RankFormat& row) {
+      return row.format == &format && row.takes_experts && row.layout.activations == Activations::kStatic;
+    });
+    return helps ? "; with ranges of inputs it takes them: give --ranges, or default_input_amax in the recipe" : "";
   }
 
   // Of the whole module.
@@ -191,36 +220,38 @@ class Stage {
       of_weights.push_back({.part = piece.part, .weight = piece.weight});
     }
     SLIPWAY_ASSIGN_OR_RETURN(QuantizedWeight weight, weights_.Make(wanted, of_weights, std::move(cut)));
-    const std::string name = wanted.name.substr(0, wanted.name.size() - kWeight.size());
-    weight.module = fmt::format("{}.{}", rank_, name);
+    const std::string stem = StemOf(wanted);
+    weight.module = fmt::format("{}.{}", rank_, WithoutLast(stem));
     const auto index = static_cast<std::int32_t>(plan_.quantized.size());
     for (const LayoutTensor& stored : weight.layout->tensors) {
-      SLIPWAY_RETURN_IF_ERROR(Emit(weight, index, name, stored, wanted.shape.size() > 2, wanted.shape.back()));
+      SLIPWAY_ASSIGN_OR_RETURN(OutputTensor output,
+                               StoredTensorOf(weight, index, stored, fmt::format("{}{}", stem, stored.suffix),
+                                              ShapeOf(weight, stored, wanted)));
+      plan_.tensors.push_back(std::move(output));
     }
     plan_.quantized.push_back(std::move(weight));
     return absl::OkStatus();
   }
 
-  absl::Status Emit(const QuantizedWeight& weight, std::int32_t index, const std::string& name,
-                    const LayoutTensor& stored, bool stacked, std::int64_t columns) {
-    Shape shape = stored.shape(weight.rows / weight.stack, columns, weight.coding);
-    if (stacked && stored.role != StoredRole::kInputScale) {
-      shape.insert(shape.begin(), weight.stack);
+  [[nodiscard]] static Shape ShapeOf(const QuantizedWeight& weight, const LayoutTensor& stored,
+                                     const RankTensor& wanted) {
+    const bool stacked = wanted.shape.size() > 2;
+    if (stored.joined == JoinedScales::kOne) {
+      Shape shape = stored.shape(weight.rows / weight.stack, wanted.shape.back(), weight.coding);
+      if (stacked && stored.role != StoredRole::kInputScale) {
+        shape.insert(shape.begin(), weight.stack);
+      }
+      return shape;
     }
-    SLIPWAY_ASSIGN_OR_RETURN(
-        OutputTensor output,
-        StoredTensorOf(weight, index, stored, fmt::format("{}.{}", name, stored.suffix), std::move(shape)));
-    plan_.tensors.push_back(std::move(output));
-    return absl::OkStatus();
+    const std::int64_t modules = std::ssize(wanted.parts) / weight.stack;
+    if (!stacked) {
+      return {modules};
+    }
+    return modules == 1 || stored.joined == JoinedScales::kEachButOne ? Shape{weight.stack}
+                                                                      : Shape{weight.stack, modules};
   }
 
-  // Of keys and values alike, the larger one's; the same on each rank.
-  absl::Status AddKvCacheScale(const RankTensor& wanted, const PlannedModule& module) {
-    const RankQuantization& quantization = *target_.quantization;
-    if (recipe_.kv_cache == KvCache::kNone || !wanted.name.ends_with(quantization.attention_weight)) {
-      return absl::OkStatus();
-    }
-    const std::string attention = ParentOf(module.module);
+  [[nodiscard]] absl::StatusOr<const AttentionRanges*> RangesOf(const std::string& attention) const {
     const auto found = ranges_ == nullptr ? decltype(ranges_->attention.end())() : ranges_->attention.find(attention);
     if (ranges_ == nullptr || found == ranges_->attention.end() || !found->second.key_amax ||
         !found->second.value_amax) {
@@ -229,7 +260,36 @@ class Stage {
                                  "them: supply {}.k_amax and .v_amax with --ranges",
                                  ranges_ == nullptr ? "nothing gives" : ranges_->origin + " lacks", attention));
     }
-    const float amax = std::max(*found->second.key_amax, *found->second.value_amax);
+    return &found->second;
+  }
+
+  // Of keys or of values, where the target has a constant for it.
+  absl::Status SetKvCacheScale(const RankTensor& wanted, OutputTensor& cut) {
+    const RankQuantization& quantization = *target_.quantization;
+    if (recipe_.kv_cache == KvCache::kNone || quantization.key_scale.empty() || !wanted.constant) {
+      return absl::OkStatus();
+    }
+    const bool of_keys = wanted.name.ends_with(quantization.key_scale);
+    if (!of_keys && !wanted.name.ends_with(quantization.value_scale)) {
+      return absl::OkStatus();
+    }
+    const std::size_t suffix = of_keys ? quantization.key_scale.size() : quantization.value_scale.size();
+    SLIPWAY_ASSIGN_OR_RETURN(const AttentionRanges* const given,
+                             RangesOf(wanted.name.substr(0, wanted.name.size() - suffix)));
+    cut.quantized->constant = (of_keys ? *given->key_amax : *given->value_amax) / kKvCacheBound;
+    has_kv_cache_ = true;
+    return absl::OkStatus();
+  }
+
+  // Of keys and values alike, the larger one's; the same on each rank.
+  absl::Status AddKvCacheScale(const RankTensor& wanted, const PlannedModule& module) {
+    const RankQuantization& quantization = *target_.quantization;
+    if (recipe_.kv_cache == KvCache::kNone || quantization.kv_cache_scale.empty() ||
+        !wanted.name.ends_with(quantization.attention_weight)) {
+      return absl::OkStatus();
+    }
+    SLIPWAY_ASSIGN_OR_RETURN(const AttentionRanges* const given, RangesOf(ParentOf(module.module)));
+    const float amax = std::max(*given->key_amax, *given->value_amax);
     OutputTensor output;
     output.name = fmt::format("{}.{}", ParentOf(ParentOf(wanted.name)), quantization.kv_cache_scale);
     output.dtype = DType::kF32;
@@ -256,25 +316,48 @@ class Stage {
   bool has_kv_cache_ = false;
 };
 
-// The layout that a rule's modules get from the target.
-absl::StatusOr<const Layout*> LayoutOf(const Recipe& recipe, const RecipeRule& rule, const RankTarget& target) {
-  const RankFormat* const format = FindRankFormat(*target.quantization, *rule.format);
-  if (format == nullptr) {
-    std::vector<std::string_view> known;
-    for (const RankFormat& other : target.quantization->formats) {
-      known.push_back(other.format->name);
+// Of the target's rows of a format the one with the activations that are asked for, or the first that the ranges of
+// inputs suffice for; where they do for none, the first, which then says what is missing.
+absl::StatusOr<const RankFormat*> RankFormatOf(const Recipe& recipe, const Ranges* ranges, const RecipeRule& rule,
+                                               const RankTarget& target) {
+  std::vector<std::string_view> known;
+  std::vector<const RankFormat*> rows;
+  for (const RankFormat& format : target.quantization->formats) {
+    if (std::ranges::find(known, format.format->name) == known.end()) {
+      known.push_back(format.format->name);
     }
+    if (format.format == rule.format) {
+      rows.push_back(&format);
+    }
+  }
+  if (rows.empty()) {
     return Refused("", fmt::format("--target {} does not take {}; it takes {}, and --target huggingface takes {}",
                                    target.name, rule.format->name, fmt::join(known, ", "), rule.format->name));
   }
+  const bool has_ranges = ranges != nullptr || recipe.default_input_amax;
+  std::vector<std::string_view> activations;
+  for (const RankFormat* const row : rows) {
+    const Activations taken = row->layout.activations;
+    if (recipe.activations ? taken == *recipe.activations : taken != Activations::kStatic || has_ranges) {
+      return row;
+    }
+    activations.push_back(NameOf(taken));
+  }
+  if (recipe.activations) {
+    return Refused("", fmt::format("--target {} takes {} with activations {}, not {}", target.name, rule.format->name,
+                                   fmt::join(activations, " or "), NameOf(*recipe.activations)));
+  }
+  return rows.front();
+}
+
+// The layout that a rule's modules get from the target.
+absl::StatusOr<const Layout*> LayoutOf(const Recipe& recipe, const Ranges* ranges, const RecipeRule& rule,
+                                       const RankTarget& target) {
+  SLIPWAY_ASSIGN_OR_RETURN(const RankFormat* const format, RankFormatOf(recipe, ranges, rule, target));
   if (rule.symmetric == false) {
     return Refused("", fmt::format("--target {} has no zero points: leave out symmetric: false, or choose --target "
                                    "huggingface",
                                    target.name));
-  }
-  if (recipe.activations && *recipe.activations != format->layout.activations) {
-    return Refused("", fmt::format("--target {} takes {} with activations {}, not {}", target.name, rule.format->name,
-                                   NameOf(format->layout.activations), NameOf(*recipe.activations)));
   }
   const std::int32_t group = rule.group.value_or(0);
   const bool chosen =
@@ -298,7 +381,8 @@ absl::StatusOr<WholeWeights> QuantizeWholeWeights(const Recipe& recipe, const Ra
     return Refused("", fmt::format("--target {} takes no quantization: leave it out, or choose --target huggingface",
                                    target.name));
   }
-  if (recipe.kv_cache != KvCache::kNone && target.quantization->kv_cache_scale.empty()) {
+  if (recipe.kv_cache != KvCache::kNone && target.quantization->kv_cache_scale.empty() &&
+      target.quantization->key_scale.empty()) {
     return Refused("",
                    fmt::format("--kv-cache: --target {} keeps no scales of keys and values: leave it out, or choose "
                                "--target huggingface",
@@ -310,10 +394,10 @@ absl::StatusOr<WholeWeights> QuantizeWholeWeights(const Recipe& recipe, const Ra
   }
   ExportPlan whole = plan;
   WholeWeights result;
-  SLIPWAY_ASSIGN_OR_RETURN(
-      result.modules,
-      QuantizeModules(
-          recipe, ranges, layers, [&](const RecipeRule& rule) { return LayoutOf(recipe, rule, target); }, whole));
+  SLIPWAY_ASSIGN_OR_RETURN(result.modules,
+                           QuantizeModules(
+                               recipe, ranges, layers,
+                               [&](const RecipeRule& rule) { return LayoutOf(recipe, ranges, rule, target); }, whole));
   result.weights = std::move(whole.quantized);
   plan.warnings = std::move(whole.warnings);
   return result;

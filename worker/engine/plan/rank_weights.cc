@@ -10,6 +10,7 @@
 #include "common/error.h"
 #include "worker/engine/plan/linear_weights.h"
 #include "worker/engine/plan/matrix_slice.h"
+#include "worker/engine/plan/output_size.h"
 #include "worker/engine/plan/refusal.h"
 #include "worker/engine/quantize/quantizer.h"
 
@@ -30,23 +31,87 @@ bool HasTensorScale(const QuantizedWeight& weight) {
          Stores(*weight.layout, StoredRole::kFloat8Scale);
 }
 
+// The rows of the pieces, whole, one below the other.
+absl::Status TakeWholeRows(std::span<const RankPiece> pieces, QuantizedWeight& weight) {
+  const RankPiece& first = pieces.front();
+  const OutputTensor& source = first.weight->values;
+  OutputTensor values = weight.values;
+  if (pieces.size() == 1 && first.part->rows == first.weight->rows) {
+    values = source;
+    values.name = weight.values.name;
+    values.dtype = weight.values.dtype;
+    values.transform = weight.values.transform;
+  } else {
+    if (!values.permutation.IsNone() || values.scales || values.update) {
+      return Refused(first.weight->module, fmt::format("cannot be cut for {} with scales of whole rows: export from a "
+                                                       "Megatron checkpoint, or choose another format",
+                                                       values.name));
+    }
+    values.regions.clear();
+    for (const RankPiece& piece : pieces) {
+      SLIPWAY_RETURN_IF_ERROR(AppendSlice(piece.weight->values,
+                                          {.tensor = piece.part->tensor,
+                                           .first_row = piece.part->first_row,
+                                           .rows = piece.part->rows,
+                                           .first_column = 0,
+                                           .columns = piece.weight->columns},
+                                          values.regions));
+    }
+    values.shape = {weight.rows, first.weight->columns};
+    SLIPWAY_RETURN_IF_ERROR(SetBytes(values.name, values));
+  }
+  weight.values = std::move(values);
+  return absl::OkStatus();
+}
+
+// Whether modules that are joined have each its own scale, as they have in a Hugging Face directory: not those of one
+// expert, and not where the format shares it.
+bool KeepsScalesApart(const QuantizedWeight& weight) {
+  return weight.stack == 1 && !weight.format->shares_tensor_scale &&
+         std::ranges::any_of(weight.layout->tensors, [](const LayoutTensor& stored) {
+           return stored.role == StoredRole::kTensorScale && stored.joined != JoinedScales::kOne;
+         });
+}
+
 // Scales of rows are of whole rows, so that they are the same on each rank that has some of the columns.
 absl::Status KeepColumns(std::span<const RankPiece> pieces, QuantizedWeight& weight) {
-  const RankPiece& piece = pieces.front();
-  if (weight.coding.sharing != Sharing::kRow || piece.part->columns == piece.weight->columns) {
+  const RankPiece& first = pieces.front();
+  if (weight.coding.sharing != Sharing::kRow || first.part->columns == first.weight->columns) {
     return absl::OkStatus();
   }
-  if (pieces.size() != 1 || piece.part->rows != piece.weight->rows || weight.stack != 1) {
-    return Error(Reason::kInternal, "the target cuts rows and columns", {.tensor = weight.values.name});
+  // Columns are kept by whole bytes of codes, and by whole words of them.
+  constexpr std::int64_t kCodesInWord = 4;
+  if (weight.coding.packing == Packing::kWords &&
+      (first.part->first_column % kCodesInWord != 0 || first.part->columns % kCodesInWord != 0)) {
+    return Refused(
+        first.weight->module,
+        fmt::format("is cut to {} columns on a rank for {}, which are no whole words of {} codes: take fewer "
+                    "ranks, leave the module out with a rule of --recipe, or choose another format",
+                    first.part->columns, weight.values.name, kCodesInWord));
   }
-  weight.first_kept_column = piece.part->first_column;
-  weight.kept_columns = piece.part->columns;
-  weight.columns = piece.weight->columns;
-  OutputTensor values = piece.weight->values;
-  values.name = weight.values.name;
-  values.dtype = weight.values.dtype;
-  values.transform = weight.values.transform;
-  weight.values = std::move(values);
+  weight.first_kept_column = first.part->first_column;
+  weight.kept_columns = first.part->columns;
+  weight.columns = first.weight->columns;
+  return TakeWholeRows(pieces, weight);
+}
+
+// Squares that share a scale lie within one module, and within what a rank has of it.
+absl::Status CheckSquares(std::span<const RankPiece> pieces, const QuantizedWeight& weight) {
+  if (weight.coding.sharing != Sharing::kSquare) {
+    return absl::OkStatus();
+  }
+  const std::int64_t square = weight.coding.group;
+  for (const RankPiece& piece : pieces) {
+    const MatrixPart& part = *piece.part;
+    const bool whole_rows = part.rows % square == 0 || (pieces.size() == 1 && part.rows == piece.weight->rows);
+    const bool whole_columns = part.columns % square == 0 || part.columns == piece.weight->columns;
+    if (!whole_rows || !whole_columns) {
+      return Refused(piece.weight->module,
+                     fmt::format("is cut to {} x {} on a rank for {}, which are no whole blocks of {} x {}: take "
+                                 "fewer ranks, leave the module out with a rule of --recipe, or choose another format",
+                                 part.rows, part.columns, weight.values.name, square, square));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -128,6 +193,7 @@ absl::StatusOr<QuantizedWeight> RankWeights::Make(const RankTensor& wanted, std:
                                              weight.format->name, wanted.name, *why));
   }
   weight.values = std::move(cut);
+  SLIPWAY_RETURN_IF_ERROR(CheckSquares(pieces, weight));
   SLIPWAY_RETURN_IF_ERROR(KeepColumns(pieces, weight));
   SLIPWAY_RETURN_IF_ERROR(TakeAmaxes(pieces, weight));
   SLIPWAY_RETURN_IF_ERROR(TakePreQuantScale(pieces, columns, weight));
@@ -178,19 +244,23 @@ absl::Status RankWeights::TakePreQuantScale(std::span<const RankPiece> pieces, s
   return absl::OkStatus();
 }
 
-// One a matrix of the stack.
+// One a matrix of the stack, or one a module.
 absl::Status RankWeights::TakeScaleGroups(std::span<const RankPiece> pieces, QuantizedWeight& weight) {
   if (!HasTensorScale(weight)) {
     return absl::OkStatus();
   }
+  const bool apart = KeepsScalesApart(weight) && pieces.size() > 1;
   const std::int64_t matrix_rows = weight.rows / weight.stack;
   std::int64_t row = 0;
   for (const RankPiece& piece : pieces) {
-    const std::int64_t matrix = row / matrix_rows;
+    const std::int64_t matrix = apart ? std::ssize(weight.scale_rows) : row / matrix_rows;
     row += piece.part->rows;
+    if (apart) {
+      weight.scale_rows.push_back(piece.part->rows);
+    }
     const std::int32_t group = ScaleGroupOf(*piece.weight, weight);
     weight.scale_group = matrix == 0 && weight.scale_group < 0 ? group : weight.scale_group;
-    if (group != weight.scale_group + matrix || row > (matrix + 1) * matrix_rows) {
+    if (group != weight.scale_group + matrix || (!apart && row > (matrix + 1) * matrix_rows)) {
       return Error(Reason::kInternal, fmt::format("its scale cannot be that of {}", piece.weight->module),
                    {.tensor = weight.values.name});
     }
@@ -203,9 +273,10 @@ absl::Status RankWeights::TakeScaleGroups(std::span<const RankPiece> pieces, Qua
   return absl::OkStatus();
 }
 
-// That of all modules that are fused with it, wherever they are: their whole values.
+// That of all modules that share it, wherever they are: their whole values.
 std::int32_t RankWeights::ScaleGroupOf(const QuantizedWeight& source, const QuantizedWeight& weight) {
-  const std::string name = FusedNameOf(source.module);
+  const bool apart = KeepsScalesApart(weight);
+  const std::string name = apart ? source.module : FusedNameOf(source.module);
   const auto [at, fresh] = groups_.emplace(name, static_cast<std::int32_t>(plan_.scale_groups.size()));
   if (!fresh) {
     return at->second;
@@ -213,7 +284,7 @@ std::int32_t RankWeights::ScaleGroupOf(const QuantizedWeight& source, const Quan
   ScaleGroup& group = plan_.scale_groups.emplace_back();
   bool all_given = ranges_ != nullptr;
   float amax = 0;
-  for (const QuantizedWeight* const member : fused_.at(name)) {
+  for (const QuantizedWeight* const member : apart ? std::vector<const QuantizedWeight*>{&source} : fused_.at(name)) {
     OutputTensor& values = group.measured.emplace_back(member->values);
     values.dtype = weight.values.dtype;
     values.transform = weight.values.transform;

@@ -53,6 +53,15 @@ enum class StoredRole : std::uint8_t {
                           // A layout without it needs weights that took it in
 };
 
+// Where ranks of a server keep several modules in one matrix, or experts of a layer in one stack of them, how many
+// elements a tensor has that holds one scale a matrix. Those of modules that are joined are alike where the format
+// shares them, and of an expert.
+enum class JoinedScales : std::uint8_t {
+  kOne,         // LayoutTensor::shape; of experts [E, *shape], an input's scale is one for all of them
+  kEach,        // [modules]; of experts [E, modules], [E] of one module
+  kEachButOne,  // [modules]; of experts [E]
+};
+
 struct LayoutTensor {
   std::string_view suffix;  // "weight_scale", after the module's name and a dot
   StoredRole role = StoredRole::kCodes;
@@ -60,6 +69,7 @@ struct LayoutTensor {
   bool model_dtype = false;   // instead: that of the unquantized weights (BF16 or F16); of kScales and kTensorScale it
                               // is scale_dtype, too: the plan sets it
   std::uint32_t word = 0;     // of kConstantZeroPoints
+  JoinedScales joined = JoinedScales::kOne;
   Shape (*shape)(std::int64_t rows, std::int64_t columns, const Coding& coding) = nullptr;  // for what CanCode takes
 };
 

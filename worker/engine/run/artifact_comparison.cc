@@ -73,7 +73,8 @@ class Comparison {
       } else if (tensor.quantized->role == StoredRole::kZeroPoints) {
         stored_[index].zero_points = &found;
       } else if (tensor.quantized->role == StoredRole::kTensorScale) {
-        SLIPWAY_RETURN_IF_ERROR(ReadTensorScales(found, plan_.quantized[index].stack, stored_[index].tensor_scales));
+        SLIPWAY_RETURN_IF_ERROR(
+            ReadTensorScales(found, ScaledMatrixCount(plan_.quantized[index]), stored_[index].tensor_scales));
       }
     }
     return absl::OkStatus();
@@ -81,13 +82,24 @@ class Comparison {
 
   absl::Status ReadTensorScales(const ManifestTensor& tensor, std::int64_t count, std::vector<float>& scales) const {
     const auto bytes = static_cast<std::size_t>(InfoOf(tensor.dtype).bytes);
-    if (bytes > sizeof(std::uint32_t) || tensor.bytes != count * static_cast<std::int64_t>(bytes)) {
-      return Error(Reason::kArtifactCorrupt, fmt::format("is not of {} scales", count),
-                   {.tensor = tensor.name, .file = tensor.file});
+    const auto corrupt = [&tensor](const std::string& message) {
+      return Error(Reason::kArtifactCorrupt, message, {.tensor = tensor.name, .file = tensor.file});
+    };
+    if (bytes > sizeof(std::uint32_t) || tensor.bytes <= 0 ||
+        tensor.bytes % (count * static_cast<std::int64_t>(bytes)) != 0) {
+      return corrupt(fmt::format("is not of {} scales", count));
     }
     std::vector<std::byte> stored(static_cast<std::size_t>(tensor.bytes));
     SLIPWAY_RETURN_IF_ERROR(artifact_.Read(tensor, 0, stored));
+    // Where modules that are joined share one, it is there for each of them.
+    const std::size_t matrix = stored.size() / static_cast<std::size_t>(count);
     for (std::size_t at = 0; at < stored.size(); at += bytes) {
+      if (at % matrix != 0) {
+        if (!std::equal(&stored[at], &stored[at] + bytes, &stored[at - bytes])) {
+          return corrupt("has a scale for each module that is joined, and those that are one differ");
+        }
+        continue;
+      }
       std::uint32_t bits = 0;
       std::memcpy(&bits, stored.data() + at, bytes);
       const auto half = static_cast<std::uint16_t>(bits);
@@ -247,7 +259,7 @@ class Comparison {
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> scales, read(stored.scales, StoredRole::kScales));
     SLIPWAY_ASSIGN_OR_RETURN(const std::vector<std::byte> zero_points,
                              read(stored.zero_points, StoredRole::kZeroPoints));
-    const auto matrix = static_cast<std::size_t>(weight.stack > 1 ? first_row / (weight.rows / weight.stack) : 0);
+    const auto matrix = static_cast<std::size_t>(ScaledMatrixAt(weight, first_row).number);
     const std::vector<RowStatistics> rows =
         MeasureStoredBand(values, {.coding = weight.coding,
                                    .codes = codes,

@@ -107,7 +107,6 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
     return Error(Reason::kCheckpointCorrupt, "one of the ranges or scales that the checkpoint has of it is no range",
                  {.tensor = weight.values.name});
   }
-  const std::int64_t matrix_rows = weight.rows / weight.stack;
   std::int64_t step = 0;
   std::vector<std::byte> zero_points;
   for (std::int64_t row = 0; row < rows; row += step) {
@@ -127,7 +126,7 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
                                               static_cast<std::size_t>(step) * value_bytes),
                                step, bands.columns},
                     .tensor_scale = TensorScaleOf(weight, quantization.tensor_scales,
-                                                  weight.stack > 1 ? (first / bands.columns + row) / matrix_rows : 0),
+                                                  ScaledMatrixAt(weight, first / bands.columns + row).number),
                     .amaxes = amax_count == 0 ? amaxes
                                               : amaxes.subspan(static_cast<std::size_t>(row) * amax_count,
                                                                static_cast<std::size_t>(step) * amax_count),
@@ -150,31 +149,34 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
   return absl::OkStatus();
 }
 
-void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dtype,
-                     std::span<const float> tensor_scales, std::int64_t first, std::span<std::byte> output) {
-  const auto put_one = [&](float value) {
-    TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(std::span(&value, 1)),
-                      output);
-  };
-  if (part.weight < 0) {
-    return put_one(part.constant);
-  }
-  const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(part.weight)];
+void MakeSmallOutput(const ExportPlan& plan, const OutputTensor& tensor, std::span<const float> tensor_scales,
+                     std::int64_t first, std::span<std::byte> output) {
+  const QuantizedPart& part = *tensor.quantized;
+  const DType dtype = tensor.dtype;
   const auto bytes = static_cast<std::size_t>(InfoOf(dtype).bytes);
   const std::int64_t index = first / InfoOf(dtype).bytes;
+  const auto put_each = [&](const auto& value_of) {
+    for (std::size_t at = 0; at < output.size(); at += bytes) {
+      const float value = value_of(index + static_cast<std::int64_t>(at / bytes));
+      TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(std::span(&value, 1)),
+                        output.subspan(at, bytes));
+    }
+  };
+  if (part.weight < 0) {
+    return put_each([&](std::int64_t) { return part.constant; });
+  }
+  const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(part.weight)];
   switch (part.role) {
     case StoredRole::kTensorScale:
-    case StoredRole::kFloat8Scale:
-      for (std::size_t at = 0; at < output.size(); at += bytes) {
-        const float scale = TensorScaleOf(weight, tensor_scales, index + static_cast<std::int64_t>(at / bytes));
-        TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(std::span(&scale, 1)),
-                          output.subspan(at, bytes));
-      }
-      return;
+    case StoredRole::kFloat8Scale: {
+      // Where modules that are joined share one, it is there for each of them.
+      const std::int64_t alike = tensor.bytes / InfoOf(dtype).bytes / ScaledMatrixCount(weight);
+      return put_each([&](std::int64_t at) { return TensorScaleOf(weight, tensor_scales, at / alike); });
+    }
     case StoredRole::kInputScale:
-      return put_one(*weight.input_amax / weight.layout->input_bound);
+      return put_each([&](std::int64_t) { return *weight.input_amax / weight.layout->input_bound; });
     case StoredRole::kInputScaleReciprocal:
-      return put_one(weight.layout->input_bound / *weight.input_amax);
+      return put_each([&](std::int64_t) { return weight.layout->input_bound / *weight.input_amax; });
     case StoredRole::kPreQuantScale:  // of a stack each has the same
       for (std::size_t at = 0; at < output.size();) {
         const std::size_t column = (static_cast<std::size_t>(index) + at / bytes) % weight.pre_quant_scale->size();

@@ -31,8 +31,8 @@ absl::Status CodeBands(const QuantizedWeight& weight, const QuantizedPart& made,
                        std::span<const std::byte> values, std::span<const float> amaxes, std::int64_t first,
                        std::span<std::byte> output, std::vector<RowStatistics>& statistics);
 
-// Bytes [first, first + output.size()), whole elements of `dtype`, of an output for which no values are needed.
-void MakeSmallOutput(const ExportPlan& plan, const QuantizedPart& part, DType dtype,
-                     std::span<const float> tensor_scales, std::int64_t first, std::span<std::byte> output);
+// Bytes [first, first + output.size()), whole elements, of an output of `plan` for which no values are needed.
+void MakeSmallOutput(const ExportPlan& plan, const OutputTensor& tensor, std::span<const float> tensor_scales,
+                     std::int64_t first, std::span<std::byte> output);
 
 }  // namespace slipway::engine

@@ -207,7 +207,7 @@ absl::Status LoadedSegment::FillQuantized(const ExportPlan& plan, const TensorPa
   free_ += part.bytes;
   pieces_.push_back(PieceOf(output));
   if (!NeedsValues(quantized.role)) {
-    MakeSmallOutput(plan, quantized, tensor.dtype, quantization.tensor_scales, part.first_element, output);
+    MakeSmallOutput(plan, tensor, quantization.tensor_scales, part.first_element, output);
     return absl::OkStatus();
   }
   const QuantizedWeight& weight = plan.quantized[static_cast<std::size_t>(quantized.weight)];

@@ -43,10 +43,30 @@ std::vector<std::byte> KeptColumns(const QuantizedWeight& weight, std::span<cons
 }
 
 std::int64_t RowsFrom(const QuantizedWeight& weight, std::int64_t row, std::int64_t rows) {
-  const std::int64_t matrix = weight.rows / std::max<std::int64_t>(weight.stack, 1);
-  return HasStrips(weight)                ? BandsOf(weight).rows
-         : weight.stack > 1 && matrix > 0 ? std::min(rows, matrix - row % matrix)
-                                          : rows;
+  return HasStrips(weight) ? BandsOf(weight).rows : std::min(rows, ScaledMatrixAt(weight, row).rows_left);
+}
+
+std::int64_t ScaledMatrixCount(const QuantizedWeight& weight) {
+  return weight.scale_rows.empty() ? weight.stack : std::ssize(weight.scale_rows);
+}
+
+ScaledMatrix ScaledMatrixAt(const QuantizedWeight& weight, std::int64_t row) {
+  ScaledMatrix at{.number = 0, .rows_left = weight.rows - row};
+  if (weight.scale_rows.empty()) {
+    const std::int64_t matrix = weight.rows / std::max<std::int64_t>(weight.stack, 1);
+    return weight.stack > 1 && matrix > 0 ? ScaledMatrix{.number = row / matrix, .rows_left = matrix - row % matrix}
+                                          : at;
+  }
+  std::int64_t end = 0;
+  for (const std::int64_t rows : weight.scale_rows) {
+    end += rows;
+    if (row < end) {
+      at.rows_left = end - row;
+      break;
+    }
+    ++at.number;
+  }
+  return at;
 }
 
 bool NeedsValues(StoredRole role) {

@@ -34,6 +34,14 @@ struct Bands {
 // Rows from `row` on that are coded at once, at most `rows`: a strip, or what is left of a matrix of a stack.
 [[nodiscard]] std::int64_t RowsFrom(const QuantizedWeight& weight, std::int64_t row, std::int64_t rows);
 
+// The matrices that have a TensorScale of their own, which is that of QuantizedWeight::scale_group + number.
+struct ScaledMatrix {
+  std::int64_t number = 0;
+  std::int64_t rows_left = 0;  // from the row on
+};
+std::int64_t ScaledMatrixCount(const QuantizedWeight& weight);
+ScaledMatrix ScaledMatrixAt(const QuantizedWeight& weight, std::int64_t row);
+
 // Whether an output of the role is made of the weight's values.
 [[nodiscard]] bool NeedsValues(StoredRole role);
 

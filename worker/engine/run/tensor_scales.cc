@@ -74,7 +74,7 @@ class Finder {
       const OutputTensor& tensor = plan_.tensors[static_cast<std::size_t>(i)];
       if (tensor.quantized && tensor.quantized->weight >= 0 && WeightAt(tensor.quantized->weight).scale_group >= 0) {
         const QuantizedWeight& weight = WeightAt(tensor.quantized->weight);
-        for (std::int64_t matrix = 0; matrix < weight.stack; ++matrix) {
+        for (std::int64_t matrix = 0; matrix < ScaledMatrixCount(weight); ++matrix) {
           groups.insert(weight.scale_group + static_cast<std::int32_t>(matrix));
         }
       }

@@ -24,8 +24,9 @@ const RankTarget* FindRankTarget(std::string_view name) {
   return found == kRankTargets.end() ? nullptr : found;
 }
 
-const RankFormat* FindRankFormat(const RankQuantization& quantization, const Format& format) {
-  const auto found = std::ranges::find(quantization.formats, &format, &RankFormat::format);
+const RankFormat* FindRankFormat(const RankQuantization& quantization, const Layout* layout) {
+  const auto found =
+      std::ranges::find_if(quantization.formats, [&](const RankFormat& format) { return &format.layout == layout; });
   return found == quantization.formats.end() ? nullptr : &*found;
 }
 

@@ -180,6 +180,7 @@ TEST(QuantizeRanks, WhatDecidesBytesIsInTheHash) {
   EXPECT_TRUE(changed(*plan, [](ExportPlan& p) { p.quantized[0].first_kept_column += 1; }));
   EXPECT_TRUE(changed(*plan, [](ExportPlan& p) { p.quantized[0].kept_columns += 1; }));
   EXPECT_TRUE(changed(*plan, [](ExportPlan& p) { p.quantized[0].stack += 1; }));
+  EXPECT_TRUE(changed(*plan, [](ExportPlan& p) { p.quantized[0].scale_rows.push_back(1); }));
   EXPECT_TRUE(changed(*float8, [](ExportPlan& p) { p.scale_groups[0].measured.pop_back(); }));
 }
 
@@ -196,7 +197,10 @@ TEST(QuantizeRanks, WhatARankCannotHoldIsRefusedByName) {
   EXPECT_THAT(Says(RecipeOf("nvfp4"), 4), HasSubstr("24 columns"));  // of 96, shared by four ranks
   EXPECT_THAT(Says(RecipeOf("mxfp8"), 2), HasSubstr("--target huggingface takes mxfp8"));
   EXPECT_THAT(Says("activations: dynamic\n" + RecipeOf("fp8"), 2), HasSubstr("activations static"));
-  EXPECT_THAT(Says(RecipeOf("fp8"), 2, 1, "vllm-sharded"), HasSubstr("--target huggingface"));
+  EXPECT_THAT(Says(RecipeOf("w4a8-awq"), 2, 1, "vllm-sharded"), HasSubstr("--target huggingface"));
+  EXPECT_THAT(Says("activations: none\n" + RecipeOf("fp8"), 2, 1, "vllm-sharded"),
+              HasSubstr("activations static or dynamic, not none"));
+  EXPECT_THAT(Says(RecipeOf("fp8-block"), 2, 1, "vllm-sharded"), HasSubstr("no whole blocks of 128 x 128"));
   EXPECT_THAT(Says(RecipeOf("fp8"), 2, 1, "sglang-sharded"), HasSubstr("--target huggingface"));
 }
 

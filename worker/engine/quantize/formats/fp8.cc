@@ -1,6 +1,7 @@
 // FP8 E4M3, one scale a weight.
 #include <array>
 
+#include "worker/engine/quantize/formats/fp8_layouts.h"
 #include "worker/engine/quantize/formats/loaders.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
@@ -8,8 +9,7 @@
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kCoding{
-    .element = Element::kE4M3, .sharing = Sharing::kTensor, .bound = 448, .scale_dtype = DType::kF32};
+using fp8::kCoding;
 
 // ModelOpt's names, which quant_method "fp8" has, too.
 constexpr std::array kStatic = std::to_array<LayoutTensor>({

@@ -1,6 +1,7 @@
 // FP8 E4M3, a scale a block of 128 x 128, as DeepSeek-V3 has them.
 #include <array>
 
+#include "worker/engine/quantize/formats/fp8_block_layouts.h"
 #include "worker/engine/quantize/formats/loaders.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
@@ -8,17 +9,12 @@
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kCoding{
-    .element = Element::kE4M3, .sharing = Sharing::kSquare, .group = 128, .bound = 448, .scale_dtype = DType::kF32};
+using fp8_block::kCoding;
 
 constexpr std::array kNativeTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     // A factor, whatever its name says.
     {.suffix = "weight_scale_inv", .role = StoredRole::kScales, .dtype = DType::kF32, .shape = PerSquare},
-});
-constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerSquare},
 });
 constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
@@ -34,14 +30,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .input_bound = 448,
      .loaders = kLoadsAll,
      .expert_loaders = kLoadsAll},
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kDynamic,
-     .coding = kCoding,
-     .tensors = kCompressedTensors,
-     .algorithm = "float-quantized",
-     .input_bound = 448,
-     .loaders = kLoadsAll,
-     .expert_loaders = kLoadsVllmAndSglang},
+    fp8_block::kCompressedLayout,
     // ModelOpt calls it weight-only; engines quantize inputs all the same.
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kDynamic,

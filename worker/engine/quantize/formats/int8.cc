@@ -7,26 +7,8 @@
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kPackedCoding{.element = Element::kInt8,
-                               .sharing = Sharing::kRow,
-                               .bound = 127.5,
-                               .scale_dtype = DType::kBF16,
-                               .packing = Packing::kWords};
-
-constexpr std::array kPackedTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
-    {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
-});
-
 constexpr std::array kLayouts = std::to_array<Layout>({
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kNone,
-     .coding = kPackedCoding,
-     .tensors = kPackedTensors,
-     .algorithm = "pack-quantized",
-     .loaders = kLoadsAllButTensorRtLlm,
-     .expert_loaders = kLoadsVllmAndSglang},
+    int8::kPackedLayout,
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kNone,
      .coding = int8::kModelOptCoding,

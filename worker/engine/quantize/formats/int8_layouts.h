@@ -1,4 +1,4 @@
-// What the formats of INT8 with one scale a row have in common where inputs are INT8, too.
+// What the formats of INT8 with one scale a row have in common.
 #pragma once
 
 #include <array>
@@ -27,6 +27,24 @@ inline constexpr std::array kBytesTensors = std::to_array<LayoutTensor>({
     {.suffix = "input_scale", .role = StoredRole::kInputScale, .model_dtype = true, .shape = One},
 });
 
+inline constexpr Coding kPackedCoding{.element = Element::kInt8,
+                                      .sharing = Sharing::kRow,
+                                      .bound = 127.5,
+                                      .scale_dtype = DType::kBF16,
+                                      .packing = Packing::kWords};
+inline constexpr std::array kPackedTensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kI32, .shape = WordsOfRows},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .model_dtype = true, .shape = PerRowColumn},
+    {.suffix = "weight_shape", .role = StoredRole::kShape, .dtype = DType::kI64, .shape = Two},
+});
+
+inline constexpr Layout kPackedLayout{.form = ConfigForm::kCompressedTensors,
+                                      .activations = Activations::kNone,
+                                      .coding = kPackedCoding,
+                                      .tensors = kPackedTensors,
+                                      .algorithm = "pack-quantized",
+                                      .loaders = kLoadsAllButTensorRtLlm,
+                                      .expert_loaders = kLoadsVllmAndSglang};
 inline constexpr Layout kDynamicLayout{.form = ConfigForm::kCompressedTensors,
                                        .activations = Activations::kDynamic,
                                        .coding = kBytesCoding,

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "worker/engine/quantize/formats/loaders.h"
+#include "worker/engine/quantize/formats/mxfp4_layouts.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
 
@@ -15,18 +16,7 @@ constexpr Coding kCoding{.element = Element::kE2M1,
                          .bound = 6,
                          .scale_dtype = DType::kU8,
                          .packing = Packing::kNibblePairs};
-constexpr Coding kCompressedCoding{.element = Element::kE2M1,
-                                   .sharing = Sharing::kGroup,
-                                   .group = 32,
-                                   .rule = ScaleRule::kPowerOfTwoRounded,
-                                   .bound = 6,
-                                   .scale_dtype = DType::kU8,
-                                   .packing = Packing::kNibblePairs};
 
-constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
-});
 constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
@@ -38,21 +28,8 @@ constexpr std::array kExpertsTensors = std::to_array<LayoutTensor>({
 });
 
 constexpr std::array kLayouts = std::to_array<Layout>({
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kNone,
-     .coding = kCompressedCoding,
-     .tensors = kCompressedTensors,
-     .algorithm = "mxfp4-pack-quantized",
-     .loaders = kLoadsVllm | kLoadsTensorRtLlm | kLoadsTransformers,
-     .expert_loaders = kLoadsVllmAndSglang},
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kDynamic,
-     .coding = kCompressedCoding,
-     .tensors = kCompressedTensors,
-     .algorithm = "mxfp4-pack-quantized",
-     .input_bound = 6,
-     .loaders = kLoadsVllm | kLoadsTransformers,
-     .expert_loaders = kLoadsVllm},
+    mxfp4::kWeightsLayout,
+    mxfp4::kDynamicLayout,
     // Served by nothing: vLLM refuses the name, SGLang and TensorRT-LLM do not know it.
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kDynamic,

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "worker/engine/quantize/formats/loaders.h"
+#include "worker/engine/quantize/formats/mxfp8_layouts.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
 
@@ -14,17 +15,7 @@ constexpr Coding kCoding{.element = Element::kE4M3,
                          .rule = ScaleRule::kPowerOfTwo,
                          .bound = 448,
                          .scale_dtype = DType::kU8};
-constexpr Coding kCompressedCoding{.element = Element::kE4M3,
-                                   .sharing = Sharing::kGroup,
-                                   .group = 32,
-                                   .rule = ScaleRule::kPowerOfTwoRounded,
-                                   .bound = 448,
-                                   .scale_dtype = DType::kU8};
 
-constexpr std::array kTensors = std::to_array<LayoutTensor>({
-    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
-    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
-});
 constexpr std::array kNativeTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
     {.suffix = "weight_scale_inv", .role = StoredRole::kScales, .dtype = DType::kU8, .shape = PerGroup},
@@ -34,19 +25,12 @@ constexpr std::array kLayouts = std::to_array<Layout>({
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kDynamic,
      .coding = kCoding,
-     .tensors = kTensors,
+     .tensors = mxfp8::kTensors,
      .algorithm = "MXFP8",
      .input_bound = 448,
      .loaders = kLoadsServers,
      .expert_loaders = kLoadsServers},
-    {.form = ConfigForm::kCompressedTensors,
-     .activations = Activations::kDynamic,
-     .coding = kCompressedCoding,
-     .tensors = kTensors,
-     .algorithm = "mxfp8-quantized",
-     .input_bound = 448,
-     .loaders = kLoadsVllm,
-     .expert_loaders = kLoadsVllm},
+    mxfp8::kCompressedLayout,
     {.form = ConfigForm::kNative,
      .activations = Activations::kDynamic,
      .coding = kCoding,

@@ -7,13 +7,6 @@
 namespace slipway::engine {
 namespace {
 
-constexpr Coding kReciprocalCoding{.element = Element::kE2M1,
-                                   .sharing = Sharing::kGroup,
-                                   .group = 16,
-                                   .rule = ScaleRule::kTwoLevelReciprocal,
-                                   .bound = 6,
-                                   .scale_dtype = DType::kF8E4M3,
-                                   .packing = Packing::kNibblePairs};
 constexpr std::array kCompressedTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
     {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
@@ -32,7 +25,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = kLoadsServers},
     {.form = ConfigForm::kCompressedTensors,
      .activations = Activations::kStatic,
-     .coding = kReciprocalCoding,
+     .coding = nvfp4::kReciprocalCoding,
      .tensors = kCompressedTensors,
      .algorithm = "nvfp4-pack-quantized",
      .input_bound = nvfp4::kInputBound,
@@ -47,7 +40,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = kLoadsServers},
     {.form = ConfigForm::kCompressedTensors,
      .activations = Activations::kNone,
-     .coding = kReciprocalCoding,
+     .coding = nvfp4::kReciprocalCoding,
      .tensors = std::span(kCompressedTensors).first<3>(),
      .algorithm = "nvfp4-pack-quantized",
      .loaders = kLoadsAllButTensorRtLlm,

@@ -18,6 +18,15 @@ inline constexpr Coding kModelOptCoding{.element = Element::kE2M1,
                                         .scale_dtype = DType::kF8E4M3,
                                         .packing = Packing::kNibblePairs};
 
+// compressed-tensors'.
+inline constexpr Coding kReciprocalCoding{.element = Element::kE2M1,
+                                          .sharing = Sharing::kGroup,
+                                          .group = 16,
+                                          .rule = ScaleRule::kTwoLevelReciprocal,
+                                          .bound = 6,
+                                          .scale_dtype = DType::kF8E4M3,
+                                          .packing = Packing::kNibblePairs};
+
 // The first three of weights alone; the last where columns were scaled.
 inline constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},

@@ -3,26 +3,95 @@
 #include <algorithm>
 #include <array>
 
+#include <fmt/format.h>
+
 #include "common/error.h"
+#include "worker/engine/quantize/formats/fp8_block_layouts.h"
+#include "worker/engine/quantize/formats/fp8_layouts.h"
 #include "worker/engine/quantize/formats/fp8_per_channel_layouts.h"
 #include "worker/engine/quantize/formats/int4_layouts.h"
+#include "worker/engine/quantize/formats/int8_layouts.h"
+#include "worker/engine/quantize/formats/mxfp4_layouts.h"
+#include "worker/engine/quantize/formats/mxfp8_layouts.h"
+#include "worker/engine/quantize/formats/nvfp4_layouts.h"
+#include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
 #include "worker/engine/target/quantization_config.h"
 
 namespace slipway::engine {
 namespace {
 
-// Of scales a row the engine keeps F32; those of the model's dtype are what it would read of a Hugging Face directory.
-// Formats with one scale a tensor have a vector of scales there, one a joined module, which is not written yet.
+// A scale of a whole matrix is a vector here, with one for each module that is joined in it.
+constexpr std::array kFp8Tensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
+    {.suffix = "weight_scale",
+     .role = StoredRole::kTensorScale,
+     .model_dtype = true,
+     .joined = JoinedScales::kEach,
+     .shape = One},
+    {.suffix = "input_scale",
+     .role = StoredRole::kInputScale,
+     .model_dtype = true,
+     .joined = JoinedScales::kEachButOne,
+     .shape = One},
+});
+constexpr std::array kNvfp4Tensors = std::to_array<LayoutTensor>({
+    {.suffix = "weight_packed", .role = StoredRole::kCodes, .dtype = DType::kU8, .shape = HalfColumns},
+    {.suffix = "weight_scale", .role = StoredRole::kScales, .dtype = DType::kF8E4M3, .shape = PerGroup},
+    {.suffix = "weight_global_scale",
+     .role = StoredRole::kTensorScale,
+     .dtype = DType::kF32,
+     .joined = JoinedScales::kEach,
+     .shape = One},
+    {.suffix = "input_global_scale",
+     .role = StoredRole::kInputScaleReciprocal,
+     .dtype = DType::kF32,
+     .joined = JoinedScales::kEach,
+     .shape = One},
+});
+
+constexpr Layout LayoutOf(std::string_view algorithm, Activations activations, const Coding& coding,
+                          std::span<const LayoutTensor> tensors, float input_bound) {
+  return {.form = ConfigForm::kCompressedTensors,
+          .activations = activations,
+          .coding = coding,
+          .tensors = tensors,
+          .algorithm = algorithm,
+          .input_bound = activations == Activations::kNone ? 0 : input_bound,
+          .loaders = kLoadsVllm,
+          .expert_loaders = kLoadsVllm};
+}
+constexpr Layout Fp8Layout(Activations activations) {
+  return LayoutOf("float-quantized", activations, fp8::kCoding,
+                  std::span(kFp8Tensors).first(activations == Activations::kStatic ? 3 : 2), 448);
+}
+constexpr Layout Nvfp4Layout(Activations activations) {
+  return LayoutOf("nvfp4-pack-quantized", activations, nvfp4::kReciprocalCoding,
+                  std::span(kNvfp4Tensors).first(activations == Activations::kStatic ? 4 : 3), nvfp4::kInputBound);
+}
+
+// Scales of rows and blocks that the engine keeps in F32 are here in the model's dtype, as it would read them of a
+// Hugging Face directory. It transposes the words of experts, and takes scales of a tensor
+// of theirs only with those of inputs.
 constexpr std::array kFormats = std::to_array<RankFormat>({
-    {.format = &kFp8PerChannel, .layout = fp8_per_channel::kCompressedLayout, .takes_experts = false},
+    {.format = &kFp8, .layout = Fp8Layout(Activations::kStatic)},
+    {.format = &kFp8, .layout = Fp8Layout(Activations::kDynamic), .takes_experts = false},
+    {.format = &kFp8PerChannel, .layout = fp8_per_channel::kCompressedLayout},
+    {.format = &kFp8Block, .layout = fp8_block::kCompressedLayout},
+    {.format = &kInt8, .layout = int8::kPackedLayout, .takes_experts = false},
+    {.format = &kInt8, .layout = int8::kDynamicLayout},
     {.format = &kInt4, .layout = int4::kCompressedLayout, .groups = int4::kGroups, .takes_experts = false},
+    {.format = &kNvfp4, .layout = Nvfp4Layout(Activations::kStatic)},
+    {.format = &kNvfp4, .layout = Nvfp4Layout(Activations::kNone), .takes_experts = false},
+    {.format = &kMxfp4, .layout = mxfp4::kWeightsLayout},
+    {.format = &kMxfp4, .layout = mxfp4::kDynamicLayout},
+    {.format = &kMxfp8, .layout = mxfp8::kCompressedLayout},
 });
 
 constexpr auto kNeverQuantized = std::to_array<std::string_view>({"lm_head", "embed_tokens"});
 
-// config.json with the quantization_config that the same recipe has in a Hugging Face directory, of joined modules: the
-// engine asks for these by their own names first.
+// config.json with the quantization_config that the same recipe has in a Hugging Face directory: the engine finds
+// joined modules and experts by the names that they have there.
 absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& modules, KvCache kv_cache,
                                               const RankRequest& /*request*/, std::string_view text) {
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -32,11 +101,17 @@ absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& mod
   std::vector<QuantizedModule> quantized;
   quantized.reserve(modules.size());
   for (const RankModule& module : modules) {
-    quantized.push_back({.name = module.name,
-                         .format = module.format == nullptr ? nullptr : module.format->format,
-                         .layout = module.format == nullptr ? nullptr : &module.format->layout,
-                         .group = module.group});
+    for (const std::string& source : module.sources) {
+      quantized.push_back({.name = source,
+                           .format = module.format == nullptr ? nullptr : module.format->format,
+                           .layout = module.format == nullptr ? nullptr : &module.format->layout,
+                           .group = module.group});
+    }
   }
+  if (const auto why = WhyNotKvCache(ConfigForm::kCompressedTensors, kv_cache)) {
+    return Error(Reason::kOptionUnsupported, fmt::format("--kv-cache: {}", *why));
+  }
+  std::ranges::sort(quantized, {}, &QuantizedModule::name);
   if (std::ranges::all_of(quantized, [](const QuantizedModule& module) { return module.format == nullptr; })) {
     return Error(Reason::kOptionUnsupported, "the recipe quantizes nothing that --target vllm-sharded quantizes");
   }
@@ -47,6 +122,10 @@ absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& mod
 }  // namespace
 
 constinit const RankQuantization kVllmShardedQuantization{
-    .formats = kFormats, .never_quantized = kNeverQuantized, .describe = Describe};
+    .formats = kFormats,
+    .never_quantized = kNeverQuantized,
+    .key_scale = ".attn.k_scale",
+    .value_scale = ".attn.v_scale",
+    .describe = Describe};
 
 }  // namespace slipway::engine

@@ -24,10 +24,13 @@ constexpr const char* kConfig = R"({"dtype": "bfloat16"})";
 
 RankModule ModuleOf(const std::string& name, const Format* format, std::int64_t rows = 256,
                     std::int64_t columns = 256) {
-  RankModule module{
-      .name = "transformer.layers.0." + name, .source = "model.layers.0." + name, .rows = rows, .columns = columns};
+  RankModule module;
+  module.name = "transformer.layers.0." + name;
+  module.source = "model.layers.0." + name;
+  module.rows = rows;
+  module.columns = columns;
   if (format != nullptr) {
-    module.format = FindRankFormat(kTensorRtLlmQuantization, *format);
+    module.format = &*std::ranges::find(tensorrt_llm::QuantizedFormats(), format, &RankFormat::format);
     module.group = module.format->layout.coding.group;
   }
   return module;
