@@ -121,11 +121,10 @@ absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& mod
 
 }  // namespace
 
-constinit const RankQuantization kVllmShardedQuantization{
-    .formats = kFormats,
-    .never_quantized = kNeverQuantized,
-    .key_scale = ".attn.k_scale",
-    .value_scale = ".attn.v_scale",
-    .describe = Describe};
+constinit const RankQuantization kVllmShardedQuantization{.formats = kFormats,
+                                                          .never_quantized = kNeverQuantized,
+                                                          .key_scale = ".attn.k_scale",
+                                                          .value_scale = ".attn.v_scale",
+                                                          .describe = Describe};
 
 }  // namespace slipway::engine
