@@ -124,6 +124,8 @@ class QuantizedShardedState(unittest.TestCase):
                     for (_, rank), tensors in read_ranks(output).items():
                         quantized = self.assert_rank(tensors, exported, rank, ranks)
                         self.assertEqual(4 * self.config["num_hidden_layers"], quantized)
+                    report = json.loads((output / "report.json").read_text())
+                    self.assertEqual(["vLLM"], report["loaded_by"])
                     verified = slipway("verify", output, "--against", SOURCES[source])
                     self.assertEqual(0, verified.returncode, describe(verified))
 

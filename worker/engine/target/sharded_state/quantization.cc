@@ -70,22 +70,29 @@ constexpr Layout Nvfp4Layout(Activations activations) {
                   std::span(kNvfp4Tensors).first(activations == Activations::kStatic ? 4 : 3), nvfp4::kInputBound);
 }
 
+// The layout of a Hugging Face directory, which another engine would load from there but not from here.
+constexpr Layout OfVllm(Layout layout) {
+  layout.loaders = kLoadsVllm;
+  layout.expert_loaders = kLoadsVllm;
+  return layout;
+}
+
 // Scales of rows and blocks that the engine keeps in F32 are here in the model's dtype, as it would read them of a
 // Hugging Face directory. It transposes the words of experts, and takes scales of a tensor
 // of theirs only with those of inputs.
 constexpr std::array kFormats = std::to_array<RankFormat>({
     {.format = &kFp8, .layout = Fp8Layout(Activations::kStatic)},
     {.format = &kFp8, .layout = Fp8Layout(Activations::kDynamic), .takes_experts = false},
-    {.format = &kFp8PerChannel, .layout = fp8_per_channel::kCompressedLayout},
-    {.format = &kFp8Block, .layout = fp8_block::kCompressedLayout},
-    {.format = &kInt8, .layout = int8::kPackedLayout, .takes_experts = false},
-    {.format = &kInt8, .layout = int8::kDynamicLayout},
-    {.format = &kInt4, .layout = int4::kCompressedLayout, .groups = int4::kGroups, .takes_experts = false},
+    {.format = &kFp8PerChannel, .layout = OfVllm(fp8_per_channel::kCompressedLayout)},
+    {.format = &kFp8Block, .layout = OfVllm(fp8_block::kCompressedLayout)},
+    {.format = &kInt8, .layout = OfVllm(int8::kPackedLayout), .takes_experts = false},
+    {.format = &kInt8, .layout = OfVllm(int8::kDynamicLayout)},
+    {.format = &kInt4, .layout = OfVllm(int4::kCompressedLayout), .groups = int4::kGroups, .takes_experts = false},
     {.format = &kNvfp4, .layout = Nvfp4Layout(Activations::kStatic)},
     {.format = &kNvfp4, .layout = Nvfp4Layout(Activations::kNone), .takes_experts = false},
-    {.format = &kMxfp4, .layout = mxfp4::kWeightsLayout},
-    {.format = &kMxfp4, .layout = mxfp4::kDynamicLayout},
-    {.format = &kMxfp8, .layout = mxfp8::kCompressedLayout},
+    {.format = &kMxfp4, .layout = OfVllm(mxfp4::kWeightsLayout)},
+    {.format = &kMxfp4, .layout = OfVllm(mxfp4::kDynamicLayout)},
+    {.format = &kMxfp8, .layout = OfVllm(mxfp8::kCompressedLayout)},
 });
 
 constexpr auto kNeverQuantized = std::to_array<std::string_view>({"lm_head", "embed_tokens"});
