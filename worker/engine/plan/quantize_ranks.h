@@ -29,8 +29,8 @@ absl::StatusOr<WholeWeights> QuantizeWholeWeights(const Recipe& recipe, const Ra
 // `files`; config.json says so. A rank's tensor is quantized as the modules that it is made of, which all have to be
 // alike, its scales are those of the whole modules:
 //   - a TensorScale and the range of an input are common to all ranks, to all modules that are fused (by FusedNameOf)
-//     and, the range alone, to a layer's experts; but where the target keeps a TensorScale for each module that is joined
-//     (JoinedScales), and the format does not share it, each has its own,
+//     and, the range alone, to a layer's experts; but where the target keeps a TensorScale for each module that is
+//     joined (JoinedScales), and the format does not share it, each has its own,
 //   - scales of rows are of whole rows where ranks share columns.
 // OPTION_UNSUPPORTED, naming the module, where one is not to be quantized as those it is joined with, where the target
 // cannot take a rank's share of it, or where something that it stores is missing or differs between joined modules.
