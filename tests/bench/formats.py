@@ -3,7 +3,7 @@
 
     tests/bench/formats.py CHECKPOINT SCRATCH [--formats fp8,nvfp4] [--runs 3] [--options "--scale-search mse"]
 
-In each of the runs, one after the other and in another order every time: the unquantized export and one of each format
+In each of the runs, one after the other and beginning with another one every time: the unquantized export and one of each format
 that needs no calibration. SCRATCH is a directory on the file system that is measured, with room for one output. The
 checkpoint is in the page cache; what a run wrote is removed, dirty pages are flushed and free memory is touched before
 every command, outside the measured time and before every command alike (why: export.py). Prints a Markdown table of

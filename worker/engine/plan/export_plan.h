@@ -142,6 +142,9 @@ struct QuantizedWeight {
   Coding coding;
   std::int32_t scale_group = -1;    // index into ExportPlan::scale_groups, where there is a TensorScale
   std::optional<float> input_amax;  // of layouts with static activations
+  // One for each element of a tensor that holds scales of inputs, where modules that are joined have their own; empty:
+  // all have input_amax.
+  std::vector<float> input_amaxes;
   std::shared_ptr<const std::vector<float>> pre_quant_scale;  // of kPreQuantScale, or null
   std::optional<StoredAmaxes> amaxes;                         // given ones, one a scale
 };

@@ -175,6 +175,8 @@ void AddQuantization(const ExportPlan& plan, Serializer& out) {
     out.Numbers(weight.scale_rows);
     out.Number(weight.scale_group);
     AddOptional(weight.input_amax, out);
+    out.Count(weight.input_amaxes.size());
+    AddFloats(weight.input_amaxes, out);
     AddFloats(weight.pre_quant_scale ? std::span<const float>(*weight.pre_quant_scale) : std::span<const float>(), out);
     out.Count(weight.amaxes ? weight.amaxes->regions.size() : 0);
     if (weight.amaxes) {

@@ -67,7 +67,9 @@ absl::Status CheckPreQuantScale(const QuantizedWeight& weight) {
                  fmt::format("was divided by scales of its input (AWQ, SmoothQuant), which {} in config form {} does "
                              "not store: give {}a format with pre_quant_scale, such as int4-awq",
                              weight.format->name, NameOf(weight.layout->form),
-                             weight.layout->form == ConfigForm::kTensorRtLlm ? "" : "--config-form modelopt and "));
+                             weight.layout->form == ConfigForm::kTensorRtLlm
+                                 ? ""
+                                 : "--target huggingface with --config-form modelopt and "));
 }
 
 // Given amaxes count where the weight has a scale for each of them. They do not say where a range begins and ends:

@@ -43,9 +43,8 @@ absl::Status TakeWholeRows(std::span<const RankPiece> pieces, QuantizedWeight& w
     values.transform = weight.values.transform;
   } else {
     if (!values.permutation.IsNone() || values.scales || values.update) {
-      return Refused(first.weight->module, fmt::format("cannot be cut for {} with scales of whole rows: export from a "
-                                                       "Megatron checkpoint, or choose another format",
-                                                       values.name));
+      return Error(Reason::kInternal, "what was joined so is not cut with scales of whole rows",
+                   {.tensor = values.name});
     }
     values.regions.clear();
     for (const RankPiece& piece : pieces) {
@@ -107,12 +106,29 @@ absl::Status CheckSquares(std::span<const RankPiece> pieces, const QuantizedWeig
     const bool whole_columns = part.columns % square == 0 || part.columns == piece.weight->columns;
     if (!whole_rows || !whole_columns) {
       return Refused(piece.weight->module,
-                     fmt::format("is cut to {} x {} on a rank for {}, which are no whole blocks of {} x {}: take "
-                                 "fewer ranks, leave the module out with a rule of --recipe, or choose another format",
+                     fmt::format("has {} x {} in {}, which are no whole blocks of {} x {}: leave the module out with a "
+                                 "rule of --recipe, or choose another format, or another --tensor-parallel",
                                  part.rows, part.columns, weight.values.name, square, square));
     }
   }
   return absl::OkStatus();
+}
+
+// Where the target keeps a scale of the input for each module that is joined, as a Hugging Face directory has them.
+void TakeInputAmaxes(std::span<const RankPiece> pieces, QuantizedWeight& weight) {
+  const auto stored = std::ranges::find_if(weight.layout->tensors, [](const LayoutTensor& tensor) {
+    return tensor.role == StoredRole::kInputScale || tensor.role == StoredRole::kInputScaleReciprocal;
+  });
+  if (stored == weight.layout->tensors.end() || stored->joined == JoinedScales::kOne) {
+    return;
+  }
+  const bool one_an_expert = weight.stack > 1 && stored->joined == JoinedScales::kEachButOne;
+  const std::size_t alike = one_an_expert ? pieces.size() / static_cast<std::size_t>(weight.stack) : 1;
+  weight.input_amaxes.assign(pieces.size() / alike, 0);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    float& amax = weight.input_amaxes[i / alike];
+    amax = std::max(amax, pieces[i].weight->input_amax.value_or(0));
+  }
 }
 
 // Given ranges of blocks, cut as the weight is.
@@ -199,6 +215,7 @@ absl::StatusOr<QuantizedWeight> RankWeights::Make(const RankTensor& wanted, std:
   SLIPWAY_RETURN_IF_ERROR(TakePreQuantScale(pieces, columns, weight));
   if (weight.layout->activations == Activations::kStatic) {
     weight.input_amax = input_amaxes_[InputKeyOf(first.module)];
+    TakeInputAmaxes(pieces, weight);
   }
   SLIPWAY_RETURN_IF_ERROR(TakeScaleGroups(pieces, weight));
   return weight;

@@ -30,6 +30,10 @@ float TensorScaleOf(const QuantizedWeight& weight, std::span<const float> tensor
   return weight.scale_group < 0 ? 1.0F : tensor_scales[static_cast<std::size_t>(weight.scale_group + matrix)];
 }
 
+float InputAmaxOf(const QuantizedWeight& weight, std::int64_t element) {
+  return weight.input_amaxes.empty() ? *weight.input_amax : weight.input_amaxes[static_cast<std::size_t>(element)];
+}
+
 // Codes whole rows and keeps some of their columns: `job` wants no statistics, `statistics` are those of what is kept.
 absl::Status CodeKeptColumns(const QuantizedWeight& weight, QuantizeJob job, Quantizer& quantizer,
                              std::span<RowStatistics> statistics) {
@@ -174,9 +178,9 @@ void MakeSmallOutput(const ExportPlan& plan, const OutputTensor& tensor, std::sp
       return put_each([&](std::int64_t at) { return TensorScaleOf(weight, tensor_scales, at / alike); });
     }
     case StoredRole::kInputScale:
-      return put_each([&](std::int64_t) { return *weight.input_amax / weight.layout->input_bound; });
+      return put_each([&](std::int64_t at) { return InputAmaxOf(weight, at) / weight.layout->input_bound; });
     case StoredRole::kInputScaleReciprocal:
-      return put_each([&](std::int64_t) { return weight.layout->input_bound / *weight.input_amax; });
+      return put_each([&](std::int64_t at) { return weight.layout->input_bound / InputAmaxOf(weight, at); });
     case StoredRole::kPreQuantScale:  // of a stack each has the same
       for (std::size_t at = 0; at < output.size();) {
         const std::size_t column = (static_cast<std::size_t>(index) + at / bytes) % weight.pre_quant_scale->size();
@@ -188,7 +192,7 @@ void MakeSmallOutput(const ExportPlan& plan, const OutputTensor& tensor, std::sp
       }
       return;
     case StoredRole::kShape:
-      return Put(output, index, [&](std::int64_t i) { return i == 0 ? weight.rows : weight.columns; });
+      return Put(output, index, [&](std::int64_t i) { return i == 0 ? weight.rows : KeptColumnsOf(weight); });
     case StoredRole::kConstantZeroPoints:
       return Put(output, index, [&](std::int64_t) { return part.word; });
     case StoredRole::kGroupIndex:

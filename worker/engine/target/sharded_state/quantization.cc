@@ -78,8 +78,8 @@ constexpr Layout OfVllm(Layout layout) {
 }
 
 // Scales of rows and blocks that the engine keeps in F32 are here in the model's dtype, as it would read them of a
-// Hugging Face directory. It transposes the words of experts, and takes scales of a tensor
-// of theirs only with those of inputs.
+// Hugging Face directory. It transposes the words of experts, and takes scales of a tensor of theirs only with those of
+// inputs.
 constexpr std::array kFormats = std::to_array<RankFormat>({
     {.format = &kFp8, .layout = Fp8Layout(Activations::kStatic)},
     {.format = &kFp8, .layout = Fp8Layout(Activations::kDynamic), .takes_experts = false},
@@ -95,10 +95,10 @@ constexpr std::array kFormats = std::to_array<RankFormat>({
     {.format = &kMxfp8, .layout = OfVllm(mxfp8::kCompressedLayout)},
 });
 
-constexpr auto kNeverQuantized = std::to_array<std::string_view>({"lm_head", "embed_tokens"});
+constexpr auto kNeverQuantized = std::to_array<std::string_view>({"lm_head", "embed_tokens", ".gate"});
 
-// config.json with the quantization_config that the same recipe has in a Hugging Face directory: the engine finds
-// joined modules and experts by the names that they have there.
+// config.json with a quantization_config that means what the same recipe's means in a Hugging Face directory, in
+// another order perhaps: the engine finds joined modules and experts by the names that they have there.
 absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& modules, KvCache kv_cache,
                                               const RankRequest& /*request*/, std::string_view text) {
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -108,6 +108,10 @@ absl::StatusOr<RankQuantizationText> Describe(const std::vector<RankModule>& mod
   std::vector<QuantizedModule> quantized;
   quantized.reserve(modules.size());
   for (const RankModule& module : modules) {
+    if (IsOutputLayer(module.name)) {  // whatever it is made of: a tied embedding, too
+      quantized.push_back({.name = module.name});
+      continue;
+    }
     for (const std::string& source : module.sources) {
       quantized.push_back({.name = source,
                            .format = module.format == nullptr ? nullptr : module.format->format,
