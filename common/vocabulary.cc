@@ -22,8 +22,8 @@ constexpr std::array kTargets = std::to_array<Word>({
      true},
     {"tensorrt-llm", "checkpoint for TensorRT engines; newer TensorRT-LLM wants huggingface", "--tensor-parallel",
      "TensorRT-LLM 0.11 to 1.2", true},
-    {"vllm-sharded", "sharded state of vLLM, files a rank; six families, INT4 to FP8", "--tensor-parallel",
-     "vLLM 0.32", true},
+    {"vllm-sharded", "sharded state of vLLM, files a rank; six families, INT4 to FP8", "--tensor-parallel", "vLLM 0.32",
+     true},
     {"sglang-sharded", "sharded state of SGLang, files a rank; six families, unquantized", "--tensor-parallel",
      "SGLang 0.5", true},
 });
