@@ -111,7 +111,8 @@ TEST(JoinedScales, TheyAreThoseOfWholeModulesOnAllRanks) {
       EXPECT_EQ(group.measured.size(), 1) << weight.module;
     }
   }
-  for (const QuantizedWeight& weight : PlanOf(RecipeOf("nvfp4"), 2)->quantized) {
+  const auto shared = PlanOf(RecipeOf("nvfp4"), 2);
+  for (const QuantizedWeight& weight : shared->quantized) {
     EXPECT_TRUE(weight.scale_rows.empty()) << weight.module;  // that of fused siblings is one
   }
 }
