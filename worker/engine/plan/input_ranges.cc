@@ -74,11 +74,13 @@ class Stage {
   }
 
   absl::Status Complete(QuantizedWeight& weight) {
-    const auto fused = fused_.find(FusedNameOf(weight.module));
-    if (fused != fused_.end() && (weight.format->shares_tensor_scale || !weight.input_amax)) {
-      weight.input_amax = fused->second;  // fused siblings have one input
-    }
     const std::string kind = ExpertKind(weight.module);
+    const auto fused = fused_.find(FusedNameOf(weight.module));
+    // Fused siblings have one input; of experts engines refuse two scales of it.
+    const bool shares = weight.format->shares_tensor_scale || !weight.input_amax || !kind.empty();
+    if (fused != fused_.end() && shares) {
+      weight.input_amax = fused->second;
+    }
     const auto expert = kind.empty() ? experts_.end() : experts_.find(kind);
     if (!weight.input_amax && expert != experts_.end()) {
       weight.input_amax = expert->second;

@@ -50,6 +50,22 @@ TEST_F(InputRangesTest, ChannelsAreSmoothedBeforeTheyAreCompared) {
   EXPECT_EQ(RangeOf("l.o_proj"), 8);
 }
 
+TEST_F(InputRangesTest, AnExpertsGateAndUpHaveOneRangeInEveryFormat) {
+  for (const char* name : {"l.mlp.experts.0.gate_proj", "l.mlp.experts.0.up_proj", "l.mlp.experts.1.gate_proj",
+                           "l.mlp.experts.1.up_proj"}) {
+    Add(name, "fp8");
+  }
+  ranges_.modules["l.mlp.experts.0.gate_proj"].input_amax = {2};
+  ranges_.modules["l.mlp.experts.0.up_proj"].input_amax = {3};
+  ranges_.modules["l.mlp.experts.1.gate_proj"].input_amax = {5};
+  ranges_.modules["l.mlp.experts.1.up_proj"].input_amax = {4};
+  ASSERT_TRUE(Run().ok());
+  EXPECT_EQ(RangeOf("l.mlp.experts.0.gate_proj"), 3);
+  EXPECT_EQ(RangeOf("l.mlp.experts.0.up_proj"), 3);
+  EXPECT_EQ(RangeOf("l.mlp.experts.1.gate_proj"), 5);
+  EXPECT_EQ(RangeOf("l.mlp.experts.1.up_proj"), 5);
+}
+
 TEST_F(InputRangesTest, FusedSiblingsHaveOneRangeWhereTheFormatSharesScales) {
   for (const char* format : {"nvfp4", "fp8"}) {
     plan_.quantized.clear();
