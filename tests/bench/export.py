@@ -84,6 +84,19 @@ def remove(path):
         shutil.rmtree(path)
 
 
+def rotated(names, runs):
+    """(run, name): in every run all names, beginning with another one."""
+    names = list(names)
+    for run in range(runs):
+        for name in names[run % len(names):] + names[:run % len(names)]:
+            yield run, name
+
+
+def medians(results):
+    """{name: (seconds, CPU seconds, peak)} of what `measure` returned for each name."""
+    return {name: [statistics.median(column) for column in zip(*values)] for name, values in results.items()}
+
+
 def processor():
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -123,27 +136,25 @@ def main():
     results = {name: [] for name in commands}
     warm(arguments.checkpoint)
     warm(source)
-    names = list(commands)
     bytes_written = size_of(source)
     # What is free beyond the need is kept out of the way: touching it again and again would take long.
     held = take_memory(free_memory() - 2 * bytes_written, hold=True)
     time.sleep(HOLD_SECONDS)
-    for run in range(arguments.runs):
-        for name in names[run % len(names):] + names[:run % len(names)]:
-            if name == "Python peer" and run >= arguments.peer_runs:
-                continue
-            remove(output)
-            subprocess.run(["sync"], check=True)
-            take_memory(free_memory() - MARGIN, hold=False)
-            warm(arguments.checkpoint)  # again: the kernel may give up pages that nobody has read for a while
-            warm(source)
-            results[name].append(measure(commands[name], shell=isinstance(commands[name], str)))
-            print(f"run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
+    for run, name in rotated(commands, arguments.runs):
+        if name == "Python peer" and run >= arguments.peer_runs:
+            continue
+        remove(output)
+        subprocess.run(["sync"], check=True)
+        take_memory(free_memory() - MARGIN, hold=False)
+        warm(arguments.checkpoint)  # again: the kernel may give up pages that nobody has read for a while
+        warm(source)
+        results[name].append(measure(commands[name], shell=isinstance(commands[name], str)))
+        print(f"run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
     os.kill(held, signal.SIGKILL)
     remove(output)
     remove(source)
 
-    median = {name: [statistics.median(column) for column in zip(*values)] for name, values in results.items()}
+    median = medians(results)
     copy, digest = median["cp -r"][0], median["openssl dgst -sha256"][0]
     print(f"\n{bytes_written:,} bytes written; {os.cpu_count()} cores, {processor()}; page cache warm, free memory touched; "
           f"interleaved medians of {arguments.runs} (peer: {arguments.peer_runs})\n")

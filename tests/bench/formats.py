@@ -12,12 +12,11 @@ medians; fails where a format takes more than 1.5 times as long as the unquantiz
 import argparse
 import os
 import shlex
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from export import BUILD, MARGIN, free_memory, measure, processor, remove, size_of, take_memory, warm
+from export import BUILD, MARGIN, free_memory, measure, medians, processor, remove, rotated, size_of, take_memory, warm
 
 LIMIT = 1.5
 FORMATS = "fp8,fp8-per-channel,fp8-block,int8,int4,nvfp4,mxfp4,mxfp8"
@@ -47,19 +46,17 @@ def main():
         commands[name] = [*base, "--quantization", name, *shlex.split(arguments.options)]
     results = {name: [] for name in commands}
     written = {}
-    names = list(commands)
-    for run in range(arguments.runs):
-        for name in names[run % len(names):] + names[:run % len(names)]:
-            remove(output)
-            subprocess.run(["sync"], check=True)
-            take_memory(free_memory() - MARGIN, hold=False)
-            warm(arguments.checkpoint)
-            results[name].append(measure(commands[name]))
-            written[name] = size_of(output)
-            print(f"run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
+    for run, name in rotated(commands, arguments.runs):
+        remove(output)
+        subprocess.run(["sync"], check=True)
+        take_memory(free_memory() - MARGIN, hold=False)
+        warm(arguments.checkpoint)
+        results[name].append(measure(commands[name]))
+        written[name] = size_of(output)
+        print(f"run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
     remove(output)
 
-    median = {name: [statistics.median(column) for column in zip(*values)] for name, values in results.items()}
+    median = medians(results)
     plain = median["none"][0]
     print(f"\ncheckpoint of {size_of(arguments.checkpoint):,} bytes; {os.cpu_count()} cores, {processor()}, "
           f"{instruction_set()}; page cache warm, free memory touched; interleaved medians of {arguments.runs}; "

@@ -17,12 +17,11 @@ import ctypes
 import mmap
 import os
 import shlex
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
-from export import BUILD, MARGIN, free_memory, measure, processor, remove, size_of, take_memory, warm
+from export import BUILD, MARGIN, free_memory, measure, medians, processor, remove, rotated, size_of, take_memory, warm
 
 LIMIT = 1.6
 
@@ -91,19 +90,17 @@ class Measurement:
     def run(self, state):
         """{command: [(seconds, CPU seconds, peak)]}"""
         results = {name: [] for name in self.commands}
-        names = list(self.commands)
-        for run in range(self.arguments.runs):
-            for name in names[run % len(names):] + names[:run % len(names)]:
-                self.prepare(state)
-                results[name].append(measure(self.commands[name]))
-                self.bytes[name] = size_of(self.output)
-                print(f"{state}, run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
+        for run, name in rotated(self.commands, self.arguments.runs):
+            self.prepare(state)
+            results[name].append(measure(self.commands[name]))
+            self.bytes[name] = size_of(self.output)
+            print(f"{state}, run {run + 1}: {name}: {results[name][-1][0]:.2f} s", file=sys.stderr, flush=True)
         remove(self.output)
         return results
 
     def report(self, state, results):
         """Prints the rows; returns the ratio."""
-        median = {name: [statistics.median(column) for column in zip(*values)] for name, values in results.items()}
+        median = medians(results)
         slower = max(median[target][0] for target in self.targets)
         for name, (seconds, cpu, resident) in median.items():
             each = [value[0] for value in results[name]]

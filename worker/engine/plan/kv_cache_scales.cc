@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
+#include "worker/engine/plan/refusal.h"
 #include "worker/engine/target/quantization_config.h"
 
 namespace slipway::engine {
@@ -47,31 +48,32 @@ std::vector<std::string> AttentionsOf(const ExportPlan& plan) {
 
 }  // namespace
 
+absl::StatusOr<const AttentionRanges*> KvCacheRangesOf(const Ranges* ranges, const std::string& attention) {
+  const auto found = ranges == nullptr ? decltype(ranges->attention.end())() : ranges->attention.find(attention);
+  if (ranges == nullptr || found == ranges->attention.end() || !found->second.key_amax || !found->second.value_amax) {
+    return Refused(attention, fmt::format("--kv-cache stores scales of its keys and values, and {} ranges of "
+                                          "them: supply {}.k_amax and .v_amax with --ranges",
+                                          ranges == nullptr ? "nothing gives" : ranges->origin + " lacks", attention));
+  }
+  return &found->second;
+}
+
 absl::Status AddKvCacheScales(KvCache kv_cache, ConfigForm form, const Ranges* ranges, ExportPlan& plan) {
   if (kv_cache == KvCache::kNone) {
     return absl::OkStatus();
   }
-  const auto refused = [](std::string_view attention, std::string_view message) {
-    return Error(Reason::kOptionUnsupported, message, {.tensor = std::string(attention)});
-  };
   if (const auto why = WhyNotKvCache(form, kv_cache)) {
-    return refused("", fmt::format("--kv-cache {}: {}", kv_cache == KvCache::kFp8 ? "fp8" : "nvfp4", *why));
+    return Refused("", fmt::format("--kv-cache {}: {}", kv_cache == KvCache::kFp8 ? "fp8" : "nvfp4", *why));
   }
   const std::vector<std::string> attentions = AttentionsOf(plan);
   if (attentions.empty()) {
-    return refused("", "--kv-cache: the model has no attention with a k_proj and a v_proj");
+    return Refused("", "--kv-cache: the model has no attention with a k_proj and a v_proj");
   }
   for (const std::string& attention : attentions) {
-    const auto found = ranges == nullptr ? decltype(ranges->attention.end())() : ranges->attention.find(attention);
-    if (ranges == nullptr || found == ranges->attention.end() || !found->second.key_amax || !found->second.value_amax) {
-      return refused(attention,
-                     fmt::format("--kv-cache stores scales of its keys and values, and {} ranges of "
-                                 "them: supply {}.k_amax and .v_amax with --ranges",
-                                 ranges == nullptr ? "nothing gives" : ranges->origin + " lacks", attention));
-    }
+    SLIPWAY_ASSIGN_OR_RETURN(const AttentionRanges* const given, KvCacheRangesOf(ranges, attention));
     const bool modelopt = form == ConfigForm::kModelOpt;
-    plan.tensors.push_back(ScaleOf(attention + (modelopt ? ".k_proj.k_scale" : ".k_scale"), *found->second.key_amax));
-    plan.tensors.push_back(ScaleOf(attention + (modelopt ? ".v_proj.v_scale" : ".v_scale"), *found->second.value_amax));
+    plan.tensors.push_back(ScaleOf(attention + (modelopt ? ".k_proj.k_scale" : ".k_scale"), *given->key_amax));
+    plan.tensors.push_back(ScaleOf(attention + (modelopt ? ".v_proj.v_scale" : ".v_scale"), *given->value_amax));
   }
   return absl::OkStatus();
 }

@@ -11,6 +11,10 @@ namespace slipway::engine {
 // E4M3's largest value: a scale is amax / 448, for FP8 and NVFP4 alike.
 inline constexpr float kKvCacheBound = 448;
 
+// The ranges of an attention's keys and values, both there; of `ranges`, which may be null. OPTION_UNSUPPORTED, naming
+// the attention and what to supply, where it has none.
+absl::StatusOr<const AttentionRanges*> KvCacheRangesOf(const Ranges* ranges, const std::string& attention);
+
 // Adds k_scale and v_scale, F32 = amax / kKvCacheBound, of every attention that has a k_proj and a v_proj
 // (or one of both): ModelOpt's form under k_proj and v_proj, the others' under the attention's own name.
 // OPTION_UNSUPPORTED for an attention without ranges, for a form that cannot say it, for a model that has none.

@@ -251,18 +251,6 @@ class Stage {
                                                                       : Shape{weight.stack, modules};
   }
 
-  [[nodiscard]] absl::StatusOr<const AttentionRanges*> RangesOf(const std::string& attention) const {
-    const auto found = ranges_ == nullptr ? decltype(ranges_->attention.end())() : ranges_->attention.find(attention);
-    if (ranges_ == nullptr || found == ranges_->attention.end() || !found->second.key_amax ||
-        !found->second.value_amax) {
-      return Refused(attention,
-                     fmt::format("--kv-cache stores a scale of its keys and values, and {} ranges of "
-                                 "them: supply {}.k_amax and .v_amax with --ranges",
-                                 ranges_ == nullptr ? "nothing gives" : ranges_->origin + " lacks", attention));
-    }
-    return &found->second;
-  }
-
   // Of keys or of values, where the target has a constant for it.
   absl::Status SetKvCacheScale(const RankTensor& wanted, OutputTensor& cut) {
     const RankQuantization& quantization = *target_.quantization;
@@ -275,7 +263,7 @@ class Stage {
     }
     const std::size_t suffix = of_keys ? quantization.key_scale.size() : quantization.value_scale.size();
     SLIPWAY_ASSIGN_OR_RETURN(const AttentionRanges* const given,
-                             RangesOf(wanted.name.substr(0, wanted.name.size() - suffix)));
+                             KvCacheRangesOf(ranges_, wanted.name.substr(0, wanted.name.size() - suffix)));
     cut.quantized->constant = (of_keys ? *given->key_amax : *given->value_amax) / kKvCacheBound;
     has_kv_cache_ = true;
     return absl::OkStatus();
@@ -288,7 +276,7 @@ class Stage {
         !wanted.name.ends_with(quantization.attention_weight)) {
       return absl::OkStatus();
     }
-    SLIPWAY_ASSIGN_OR_RETURN(const AttentionRanges* const given, RangesOf(ParentOf(module.module)));
+    SLIPWAY_ASSIGN_OR_RETURN(const AttentionRanges* const given, KvCacheRangesOf(ranges_, ParentOf(module.module)));
     const float amax = std::max(*given->key_amax, *given->value_amax);
     OutputTensor output;
     output.name = fmt::format("{}.{}", ParentOf(ParentOf(wanted.name)), quantization.kv_cache_scale);

@@ -9,8 +9,6 @@
 namespace slipway::engine {
 namespace {
 
-using fp8::kCoding;
-
 // ModelOpt's names, which quant_method "fp8" has, too.
 constexpr std::array kStatic = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
@@ -29,7 +27,7 @@ constexpr std::span kCompressedDynamic = std::span(kCompressedStatic).first<2>()
 constexpr std::array kLayouts = std::to_array<Layout>({
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kStatic,
-     .coding = kCoding,
+     .coding = fp8::kTensorCoding,
      .tensors = kStatic,
      .algorithm = "FP8",
      .input_bound = 448,
@@ -37,7 +35,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = kLoadsServers},
     {.form = ConfigForm::kCompressedTensors,
      .activations = Activations::kStatic,
-     .coding = kCoding,
+     .coding = fp8::kTensorCoding,
      .tensors = kCompressedStatic,
      .algorithm = "float-quantized",
      .input_bound = 448,
@@ -45,7 +43,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = kLoadsVllmAndSglang},
     {.form = ConfigForm::kNative,
      .activations = Activations::kStatic,
-     .coding = kCoding,
+     .coding = fp8::kTensorCoding,
      .tensors = kStatic,
      .algorithm = "fp8",
      .input_bound = 448,
@@ -54,7 +52,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
     // Experts with a scale a weight must have static activations in vLLM.
     {.form = ConfigForm::kCompressedTensors,
      .activations = Activations::kDynamic,
-     .coding = kCoding,
+     .coding = fp8::kTensorCoding,
      .tensors = kCompressedDynamic,
      .algorithm = "float-quantized",
      .input_bound = 448,
@@ -62,7 +60,7 @@ constexpr std::array kLayouts = std::to_array<Layout>({
      .expert_loaders = 0},
     {.form = ConfigForm::kNative,
      .activations = Activations::kDynamic,
-     .coding = kCoding,
+     .coding = fp8::kTensorCoding,
      .tensors = kDynamic,
      .algorithm = "fp8",
      .input_bound = 448,

@@ -1,15 +1,13 @@
 // FP8 E4M3, a scale a block of 128 x 128, as DeepSeek-V3 has them.
 #include <array>
 
-#include "worker/engine/quantize/formats/fp8_block_layouts.h"
+#include "worker/engine/quantize/formats/fp8_layouts.h"
 #include "worker/engine/quantize/formats/loaders.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
 
 namespace slipway::engine {
 namespace {
-
-using fp8_block::kCoding;
 
 constexpr std::array kNativeTensors = std::to_array<LayoutTensor>({
     {.suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix},
@@ -24,17 +22,17 @@ constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
 constexpr std::array kLayouts = std::to_array<Layout>({
     {.form = ConfigForm::kNative,
      .activations = Activations::kDynamic,
-     .coding = kCoding,
+     .coding = fp8::kBlockCoding,
      .tensors = kNativeTensors,
      .algorithm = "fp8",
      .input_bound = 448,
      .loaders = kLoadsAll,
      .expert_loaders = kLoadsAll},
-    fp8_block::kCompressedLayout,
+    fp8::kBlockLayout,
     // ModelOpt calls it weight-only; engines quantize inputs all the same.
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kDynamic,
-     .coding = kCoding,
+     .coding = fp8::kBlockCoding,
      .tensors = kModelOptTensors,
      .algorithm = "fp8_pb_wo",
      .input_bound = 448,

@@ -1,7 +1,7 @@
 // FP8 E4M3, one scale a row; an input has one a token.
 #include <array>
 
-#include "worker/engine/quantize/formats/fp8_per_channel_layouts.h"
+#include "worker/engine/quantize/formats/fp8_layouts.h"
 #include "worker/engine/quantize/formats/loaders.h"
 #include "worker/engine/quantize/formats/shapes.h"
 #include "worker/engine/quantize/formats/tables.h"
@@ -15,11 +15,11 @@ constexpr std::array kModelOptTensors = std::to_array<LayoutTensor>({
 });
 
 constexpr std::array kLayouts = std::to_array<Layout>({
-    fp8_per_channel::kCompressedLayout,
+    fp8::kRowLayout,
     // vLLM refuses experts.
     {.form = ConfigForm::kModelOpt,
      .activations = Activations::kDynamic,
-     .coding = fp8_per_channel::kCoding,
+     .coding = fp8::kRowCoding,
      .tensors = kModelOptTensors,
      .algorithm = "FP8_PER_CHANNEL_PER_TOKEN",
      .input_bound = 448,

@@ -6,9 +6,7 @@
 #include <fmt/format.h>
 
 #include "common/error.h"
-#include "worker/engine/quantize/formats/fp8_block_layouts.h"
 #include "worker/engine/quantize/formats/fp8_layouts.h"
-#include "worker/engine/quantize/formats/fp8_per_channel_layouts.h"
 #include "worker/engine/quantize/formats/int4_layouts.h"
 #include "worker/engine/quantize/formats/int8_layouts.h"
 #include "worker/engine/quantize/formats/mxfp4_layouts.h"
@@ -62,7 +60,7 @@ constexpr Layout LayoutOf(std::string_view algorithm, Activations activations, c
           .expert_loaders = kLoadsVllm};
 }
 constexpr Layout Fp8Layout(Activations activations) {
-  return LayoutOf("float-quantized", activations, fp8::kCoding,
+  return LayoutOf("float-quantized", activations, fp8::kTensorCoding,
                   std::span(kFp8Tensors).first(activations == Activations::kStatic ? 3 : 2), 448);
 }
 constexpr Layout Nvfp4Layout(Activations activations) {
@@ -83,8 +81,8 @@ constexpr Layout OfVllm(Layout layout) {
 constexpr std::array kFormats = std::to_array<RankFormat>({
     {.format = &kFp8, .layout = Fp8Layout(Activations::kStatic)},
     {.format = &kFp8, .layout = Fp8Layout(Activations::kDynamic), .takes_experts = false},
-    {.format = &kFp8PerChannel, .layout = OfVllm(fp8_per_channel::kCompressedLayout)},
-    {.format = &kFp8Block, .layout = OfVllm(fp8_block::kCompressedLayout)},
+    {.format = &kFp8PerChannel, .layout = OfVllm(fp8::kRowLayout)},
+    {.format = &kFp8Block, .layout = OfVllm(fp8::kBlockLayout)},
     {.format = &kInt8, .layout = OfVllm(int8::kPackedLayout), .takes_experts = false},
     {.format = &kInt8, .layout = OfVllm(int8::kDynamicLayout)},
     {.format = &kInt4, .layout = OfVllm(int4::kCompressedLayout), .groups = int4::kGroups, .takes_experts = false},

@@ -3,6 +3,7 @@
 // transposes and interleaves.
 #include <array>
 
+#include "worker/engine/quantize/formats/fp8_layouts.h"
 #include "worker/engine/quantize/formats/int4_layouts.h"
 #include "worker/engine/quantize/formats/int8_layouts.h"
 #include "worker/engine/quantize/formats/nvfp4_layouts.h"
@@ -12,11 +13,6 @@
 
 namespace slipway::engine::tensorrt_llm {
 namespace {
-
-constexpr Coding kFp8Coding{
-    .element = Element::kE4M3, .sharing = Sharing::kTensor, .bound = 448, .scale_dtype = DType::kF32};
-constexpr Coding kFp8RowCoding{
-    .element = Element::kE4M3, .sharing = Sharing::kRow, .bound = 448, .scale_dtype = DType::kF32};
 
 constexpr LayoutTensor kFp8Codes{
     .suffix = "weight", .role = StoredRole::kCodes, .dtype = DType::kF8E4M3, .shape = Matrix};
@@ -77,9 +73,9 @@ constexpr Layout LayoutOf(std::string_view algorithm, Activations activations, c
 }
 
 constexpr std::array kFormats = std::to_array<RankFormat>({
-    {.format = &kFp8, .layout = LayoutOf("FP8", Activations::kStatic, kFp8Coding, kFp8Tensors, 448)},
+    {.format = &kFp8, .layout = LayoutOf("FP8", Activations::kStatic, fp8::kTensorCoding, kFp8Tensors, 448)},
     {.format = &kFp8PerChannel,
-     .layout = LayoutOf("FP8_PER_CHANNEL_PER_TOKEN", Activations::kDynamic, kFp8RowCoding, kFp8RowTensors, 448),
+     .layout = LayoutOf("FP8_PER_CHANNEL_PER_TOKEN", Activations::kDynamic, fp8::kRowCoding, kFp8RowTensors, 448),
      .takes_experts = false},
     // Codes in files would have to lie as one GPU's kernels want them: the builder makes them of values.
     {.format = &kInt8, .layout = LayoutOf("W8A16", Activations::kNone, int8::kModelOptCoding, {})},
