@@ -40,6 +40,8 @@ FAMILIES = {
     "gpt_neox": LLAMA | dict(layer="gpt_neox.layers.{}.", embedding="gpt_neox.embed_in",
                              final="gpt_neox.final_layer_norm", head="embed_out", mlp=WIDE,
                              grouped="attention.query_key_value", dense="attention.dense"),
+    "deepseek_v2": LLAMA | MOE | dict(norms=LLAMA_NORMS | {
+        f"attention.{name}": f"self_attn.{name}" for name in ("q_a_layernorm", "kv_a_layernorm")}, latent=True),
     "phi3": LLAMA | dict(joined="self_attn.qkv_proj", gate_up="mlp.gate_up_proj"),
 }
 PLUS_ONE = {"gemma", "gemma2", "gemma3_text", "nemotron"}
@@ -90,6 +92,19 @@ def halves(matrices):
     """[first; second] on each rank: all first ones, all second ones."""
     half = len(matrices[0].rows) // 2
     return below([m.cut(0, half) for m in matrices]), below([m.cut(half, half) for m in matrices])
+
+
+def times(left, right):
+    """The transpose of `left` times `right`, summed row by row in FP32 and rounded once."""
+    columns = [floats((right.dtype, None, row)) for row in right.rows]
+    factors = [floats((left.dtype, None, row)) for row in left.rows]
+    rows = []
+    for at in range(len(factors[0])):
+        sums = [0.0] * len(columns[0])
+        for factor, row in zip(factors, columns, strict=True):
+            sums = [fp32(total + fp32(factor[at] * value)) for total, value in zip(sums, row, strict=True)]
+        rows.append(rounded(sums, (right.dtype, None, None))[2])
+    return Matrix(right.dtype, False, rows)
 
 
 class Checkpoint:
@@ -167,6 +182,39 @@ class Checkpoint:
                     self.put(f"{prefix}{self.family['qkv'].format(letter)}.{kind}", part)
         self.put_module(stage, f"{name}attention.dense", prefix + self.family["dense"], beside)
 
+    def put_latent(self, stage, name, prefix):
+        """DeepSeek-V2's; the fused queries are no part of the model: they must be what they are made of."""
+        rank_of_queries = self.config["q_lora_rank"] or 0
+        plain, rotated, value, latent = (self.config[key] for key in (
+            "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
+        heads = self.config["num_attention_heads"] // self.size
+        down = self.same(stage, f"{name}attention.fused_a.weight")
+        if rank_of_queries:
+            self.put(f"{prefix}self_attn.q_a_proj.weight", down.cut(0, rank_of_queries))
+        self.put(f"{prefix}self_attn.kv_a_proj_with_mqa.weight",
+                 down.cut(rank_of_queries, len(down.rows) - rank_of_queries))
+        queries, both, fused = (self.each(stage, f"{name}attention.{kind}")
+                                for kind in ("q_b_proj", "kv_b_proj", "fused_q_proj"))
+        up = []
+        for query, pair, product in zip(queries, both, fused, strict=True):
+            for head in range(heads):
+                keys = pair.cut(head * plain, plain)
+                up += [keys, pair.cut(heads * plain + head * value, value)]
+                mine = query.cut(head * (plain + rotated), plain + rotated)
+                expected = below([times(keys, mine.cut(0, plain)), mine.cut(plain, rotated)])
+                if product.cut(head * (latent + rotated), latent + rotated).rows != expected.rows:
+                    raise ValueError(f"{name}attention.fused_q_proj: head {head}")
+        self.put(f"{prefix}self_attn.q_b_proj.weight" if rank_of_queries else f"{prefix}self_attn.q_proj.weight",
+                 below(queries))
+        self.put(f"{prefix}self_attn.kv_b_proj.weight", below(up))
+        self.put_module(stage, f"{name}attention.dense", f"{prefix}self_attn.o_proj", beside)
+
+    def put_shared_experts(self, stage, name, prefix):
+        up, gate = halves(self.each(stage, f"{name}mlp.shared_expert.fc.weight"))
+        down = beside(self.each(stage, f"{name}mlp.shared_expert.proj.weight"))
+        for part, matrix in (("up", up), ("gate", gate), ("down", down)):
+            self.put(f"{prefix}mlp.shared_experts.{part}_proj.weight", matrix)
+
     def put_experts(self, stage, name, prefix):
         router = self.same(stage, f"{name}mlp.router.weight")
         if router.dtype != "F32":
@@ -190,9 +238,14 @@ class Checkpoint:
             norms = {"input_layernorm": "input_layernorm"}
         for norm, target in norms.items():
             self.put_module(stage, name + norm, prefix + target, None)
-        self.put_attention(stage, name, prefix)
-        if "router" in self.family:
+        if "latent" in self.family:
+            self.put_latent(stage, name, prefix)
+        else:
+            self.put_attention(stage, name, prefix)
+        if self.has(stage, f"{name}mlp.router.weight"):
             self.put_experts(stage, name, prefix)
+            if self.has(stage, f"{name}mlp.shared_expert.fc.weight"):
+                self.put_shared_experts(stage, name, prefix)
             return
         if "gate_up" in self.family:
             up, gate = halves(self.each(stage, f"{name}mlp.fc.weight"))

@@ -56,6 +56,12 @@ class TensorRtLlm(unittest.TestCase):
         for fixture, ranks in ONCE.items():
             self.check(fixture, ranks)
 
+    def test_latent_attention_is_multiplied_out_for_each_rank(self):
+        for ranks in [*GRID, *EXPERTS]:
+            self.check("derived_deepseek_v2", ranks)
+        self.check("derived_deepseek_v2", (2, 1, 1), "--tensorrt-llm-version", "0.17",
+                   source=CHECKPOINTS / "derived_deepseek_v2" / "golden_hf")
+
     def test_layers_that_stages_do_not_divide_need_a_version_that_takes_them(self):
         tied = "llama-tied_tp1_pp2_nonhomogeneous_torch_dist"
         self.check(tied, (2, 2, 1), "--tensorrt-llm-version", "1.0")
@@ -81,6 +87,8 @@ class TensorRtLlm(unittest.TestCase):
         cases = [(LLAMA, ["--tensor-parallel", 3], "1, 2, 4"), (LLAMA, ["--pipeline-parallel", 3], "--pipeline-parallel 3"),
                  (LLAMA, ["--expert-parallel", 2], "no experts"), (LLAMA, ["--tensorrt-llm-version", "0.9"], "0.11"),
                  (QWEN3_MOE, ["--tensorrt-llm-version", "0.17"], "1.0"),
+                 ("derived_deepseek_v2", ["--tensorrt-llm-version", "1.0"], "--tensorrt-llm-version 0.17"),
+                 ("derived_deepseek_v2", ["--quantization", "int8"], "--target huggingface"),
                  ("deepseek-v3_tp2_pp1_ep2_torch_dist", [], "--target huggingface")]
         for fixture, options, says in cases:
             with self.subTest(options):

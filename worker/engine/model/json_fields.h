@@ -39,15 +39,11 @@ class JsonFields {
 
   // A positive extent.
   std::optional<std::int64_t> Size(std::initializer_list<const char*> names) {
-    const nlohmann::json* value = Find(names);
-    if (value == nullptr) {
-      return std::nullopt;
-    }
-    if (!value->is_number_integer() || value->get<std::int64_t>() <= 0 || value->get<std::int64_t>() > kMaximumExtent) {
-      Fail(names, *value, "a positive integer");
-      return std::nullopt;
-    }
-    return value->get<std::int64_t>();
+    return Integer(names, 1, "a positive integer");
+  }
+  // As many as there are, or none.
+  std::optional<std::int64_t> Count(std::initializer_list<const char*> names) {
+    return Integer(names, 0, "a number of something");
   }
   std::optional<double> Number(std::initializer_list<const char*> names) {
     const nlohmann::json* value = Find(names);
@@ -78,6 +74,19 @@ class JsonFields {
   }
 
  private:
+  std::optional<std::int64_t> Integer(std::initializer_list<const char*> names, std::int64_t minimum,
+                                      const char* wanted) {
+    const nlohmann::json* value = Find(names);
+    if (value == nullptr) {
+      return std::nullopt;
+    }
+    if (!value->is_number_integer() || value->get<std::int64_t>() < minimum ||
+        value->get<std::int64_t>() > kMaximumExtent) {
+      Fail(names, *value, wanted);
+      return std::nullopt;
+    }
+    return value->get<std::int64_t>();
+  }
   void Fail(std::initializer_list<const char*> names, const nlohmann::json& value, const char* wanted) {
     if (status_.ok()) {
       constexpr auto kReplace = nlohmann::json::error_handler_t::replace;

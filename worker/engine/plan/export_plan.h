@@ -67,15 +67,19 @@ struct BlockScales {
   float factor = 1;
 };
 
-// A LoRA adapter's update of a matrix W: W + scale (B A), in FP32 before it is rounded to the output's dtype
-// (transform/low_rank_update.h says in which order).
+// W + scale (B A), in FP32 before it is rounded to the output's dtype (transform/low_rank_update.h says in which
+// order): a LoRA adapter's update of a matrix W, or, where W is zeros, a product of two of the model's matrices.
 struct LowRankUpdate {
-  SourceRegion a;               // [rank, columns], all of it
+  std::vector<SourceRegion> a;  // [rank, columns], all of it; of blocks, each one's below the one's before
   std::vector<SourceRegion> b;  // [rows, rank]: one after the other, the output's rows in its order
   DType a_dtype = DType::kBF16;
   DType b_dtype = DType::kBF16;
   std::int64_t rank = 0;
   float scale = 0;
+  // Present: the output's rows are blocks of so many, each with an A of its own and a B that is stored transposed,
+  // [rank, updated_rows]; behind the first `updated_rows` of its rows the others stay as they are.
+  std::optional<std::int64_t> block_rows = std::nullopt;
+  std::int64_t updated_rows = 0;  // of blocks
 };
 
 // The elements, as a row-major array of shape `view`, with their axes in another order: axis i of the result is axis
@@ -240,8 +244,9 @@ absl::StatusOr<std::shared_ptr<const ExportPlan>> MakePlan(const ExportOptions& 
 // "tensors" (if asked for): [{"name", "dtype", "shape", "offset", "bytes", "transform", "permutation": {"view",
 // "order"} (where there is one), "sources": [{"tensor", "offsets", "sizes"} or {"zeros"}], "scales" (of block scales,
 // regions), "update":
-// {"rank", "scale", "a", "b"} (of an adapter), "quantization": {"format", "holds", "of"} (of what stands for a weight:
-// transform and sources are then the weight's)}]}], "texts", "sidecars", "directories" (of several targets):
+// {"rank", "scale", "a", "b"} (of an adapter; of products also "block_rows", "updated_rows"), "quantization":
+// {"format", "holds", "of"} (of what stands for a weight: transform and sources are then the weight's)}]}], "texts",
+// "sidecars", "directories" (of several targets):
 // [{"target", "path", "hash", "output_hash"}]}.
 std::string PlanToJson(const ExportPlan& plan, bool with_tensors = true);
 

@@ -45,14 +45,16 @@ std::int64_t BytesOf(const SourceRegion& region, const Checkpoint& checkpoint) {
   return Elements(region.sizes) * InfoOf(checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype).bytes;
 }
 
-// Of an adapter's factors, which are inside their tensors.
+// Of the factors of an adapter or a product, which are inside their tensors.
 std::int64_t BytesOfUpdate(const OutputTensor& tensor, const Checkpoint& checkpoint) {
   if (!tensor.update) {
     return 0;
   }
-  std::int64_t bytes = BytesOf(tensor.update->a, checkpoint);
-  for (const SourceRegion& region : tensor.update->b) {
-    bytes += BytesOf(region, checkpoint);
+  std::int64_t bytes = 0;
+  for (const std::vector<SourceRegion>* factor : {&tensor.update->a, &tensor.update->b}) {
+    for (const SourceRegion& region : *factor) {
+      bytes += BytesOf(region, checkpoint);
+    }
   }
   return bytes;
 }

@@ -233,7 +233,8 @@ class Builder {
     update.b_dtype = factors->b->dtype;
     update.rank = adapter_->settings().rank;
     update.scale = adapter_->settings().Scale();
-    SLIPWAY_ASSIGN_OR_RETURN(update.a, adapter_->RegionOfA(*factors, checkpoint_));
+    SLIPWAY_ASSIGN_OR_RETURN(SourceRegion a, adapter_->RegionOfA(*factors, checkpoint_));
+    update.a.push_back(std::move(a));
     SLIPWAY_ASSIGN_OR_RETURN(update.b, RegionsOf(*factors->b, RowsOf(rule, target, model_.configuration), checkpoint_));
     OutputTensor& output = built_.tensors.back();
     if (!CanMerge(update, output.transform, output.shape.back())) {

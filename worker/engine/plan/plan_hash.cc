@@ -79,6 +79,8 @@ void AddTransform(const OutputTensor& tensor, Serializer& out) {
     out.Number(std::bit_cast<std::int32_t>(tensor.update->scale));
     out.Text(InfoOf(tensor.update->a_dtype).safetensors_name);
     out.Text(InfoOf(tensor.update->b_dtype).safetensors_name);
+    out.Number(tensor.update->block_rows.value_or(0));
+    out.Number(tensor.update->updated_rows);
   }
   out.Text(InfoOf(tensor.transform.from).safetensors_name);
   out.Text(InfoOf(tensor.transform.to).safetensors_name);
@@ -132,10 +134,11 @@ void AddSources(const OutputTensor& tensor, Serializer& out) {
     }
   }
   if (tensor.update) {
-    AddRegion(tensor.update->a, out);
-    out.Count(tensor.update->b.size());
-    for (const SourceRegion& region : tensor.update->b) {
-      AddRegion(region, out);
+    for (const std::vector<SourceRegion>* factor : {&tensor.update->a, &tensor.update->b}) {
+      out.Count(factor->size());
+      for (const SourceRegion& region : *factor) {
+        AddRegion(region, out);
+      }
     }
   }
 }

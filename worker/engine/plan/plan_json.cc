@@ -43,7 +43,7 @@ std::string TransformToText(const OutputTensor& tensor) {
     add("add one");
   }
   if (tensor.update) {
-    add(fmt::format("add an update of rank {}", tensor.update->rank));
+    add(fmt::format("add {} of rank {}", tensor.update->block_rows ? "products" : "an update", tensor.update->rank));
   }
   if (transform.from != transform.to) {
     add("cast " + std::string(InfoOf(transform.from).safetensors_name) + " to " +
@@ -56,12 +56,20 @@ std::string TransformToText(const OutputTensor& tensor) {
 }
 
 ordered_json UpdateToJson(const LowRankUpdate& update, const Checkpoint& checkpoint) {
-  ordered_json b = ordered_json::array();
-  for (const SourceRegion& region : update.b) {
-    b.push_back(RegionToJson(region, checkpoint));
+  const auto regions = [&checkpoint](const std::vector<SourceRegion>& factor) {
+    ordered_json list = ordered_json::array();
+    for (const SourceRegion& region : factor) {
+      list.push_back(RegionToJson(region, checkpoint));
+    }
+    return list;
+  };
+  ordered_json json = {
+      {"rank", update.rank}, {"scale", update.scale}, {"a", regions(update.a)}, {"b", regions(update.b)}};
+  if (update.block_rows) {
+    json["block_rows"] = *update.block_rows;
+    json["updated_rows"] = update.updated_rows;
   }
-  return {
-      {"rank", update.rank}, {"scale", update.scale}, {"a", RegionToJson(update.a, checkpoint)}, {"b", std::move(b)}};
+  return json;
 }
 
 std::string_view NameOf(StoredRole role) {

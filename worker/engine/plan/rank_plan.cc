@@ -20,6 +20,7 @@
 #include "common/error.h"
 #include "worker/engine/plan/matrix_slice.h"
 #include "worker/engine/plan/output_size.h"
+#include "worker/engine/transform/low_rank_update.h"
 
 namespace slipway::engine {
 namespace {
@@ -144,6 +145,9 @@ class Cutter {
     if (transposed > 0) {
       SLIPWAY_RETURN_IF_ERROR(Transpose(wanted, transposed, output));
     }
+    if (!wanted.products.empty()) {
+      SLIPWAY_RETURN_IF_ERROR(AddProducts(wanted, output));
+    }
     SLIPWAY_RETURN_IF_ERROR(SetBytes(wanted.name, output));
     return output;
   }
@@ -176,6 +180,55 @@ class Cutter {
     }
     output.permutation = {.view = {static_cast<std::int64_t>(transposed), first.columns, first.rows},
                           .order = {0, 2, 1}};
+    return absl::OkStatus();
+  }
+
+  // A product's factor, as it is in the checkpoint.
+  absl::Status TakeFactor(const RankTensor& wanted, const MatrixPart& part, std::vector<SourceRegion>& regions,
+                          DType& dtype) {
+    SLIPWAY_ASSIGN_OR_RETURN(const OutputTensor* const source, Source(wanted, part));
+    if (source->update || source->scales || source->column_factors != nullptr || source->transform.add_one ||
+        !source->permutation.IsNone()) {
+      return CannotBeCut(*source, "it is more than a copy, and the target multiplies it");
+    }
+    if (!regions.empty() && source->transform.from != dtype) {
+      return Error(Reason::kCheckpointUnsupported,
+                   fmt::format("is of another dtype than the others of its kind in {}", wanted.name),
+                   {.tensor = source->name});
+    }
+    dtype = source->transform.from;
+    used_[source].push_back({part.first_row, part.rows, part.first_column, part.columns});
+    return AppendSlice(*source, part, regions);
+  }
+
+  absl::Status AddProducts(const RankTensor& wanted, OutputTensor& output) {
+    const MatrixProduct& first = wanted.products.front();
+    const auto blocks = static_cast<std::int64_t>(wanted.products.size());
+    LowRankUpdate update;
+    update.rank = first.matrix.rows;
+    update.scale = 1;
+    update.updated_rows = first.transposed.columns;
+    update.block_rows = output.shape[0] / blocks;
+    for (const MatrixProduct& product : wanted.products) {
+      SLIPWAY_RETURN_IF_ERROR(TakeFactor(wanted, product.matrix, update.a, update.a_dtype));
+      SLIPWAY_RETURN_IF_ERROR(TakeFactor(wanted, product.transposed, update.b, update.b_dtype));
+      if (product.matrix.rows != update.rank || product.transposed.rows != update.rank ||
+          product.matrix.columns != output.shape.back() || product.transposed.columns != update.updated_rows) {
+        return Error(Reason::kInternal, "the target makes it of products that do not fit together",
+                     {.tensor = wanted.name});
+      }
+    }
+    if (output.shape.size() != 2 || output.shape[0] % blocks != 0 || !output.permutation.IsNone() || output.scales) {
+      return Error(Reason::kInternal, "the target adds products to what is no matrix of blocks",
+                   {.tensor = wanted.name});
+    }
+    if (!CanMerge(update, output.transform, output.shape[1])) {
+      return Error(Reason::kLimitExceeded,
+                   fmt::format("products of [{}, {}] and [{}, {}] are larger than what is computed", update.rank,
+                               update.updated_rows, update.rank, output.shape[1]),
+                   {.tensor = wanted.name});
+    }
+    output.update = std::move(update);
     return absl::OkStatus();
   }
 

@@ -194,7 +194,7 @@ absl::Status CheckScalesOf(const OutputTensor& output) {
                      {.tensor = output.name});
 }
 
-// An update has all of A and the rows of B that are the output's.
+// An adapter's update has all of A and the rows of B that are the output's.
 absl::Status CheckUpdateOf(const OutputTensor& output, const Checkpoint& checkpoint) {
   const LowRankUpdate& update = *output.update;
   const auto is_matrix = [](const SourceRegion& region, std::int64_t rows, std::int64_t columns) {
@@ -205,9 +205,9 @@ absl::Status CheckUpdateOf(const OutputTensor& output, const Checkpoint& checkpo
   const auto dtype_of = [&](const SourceRegion& region) {
     return checkpoint.tensors[static_cast<std::size_t>(region.tensor)].dtype;
   };
-  bool fits = output.shape.size() == 2 && output.permutation.IsNone() && !output.scales &&
-              CanMerge(update, output.transform, output.shape[1]) && dtype_of(update.a) == update.a_dtype &&
-              is_matrix(update.a, update.rank, output.shape[1]);
+  bool fits = output.shape.size() == 2 && output.permutation.IsNone() && !output.scales && !update.block_rows &&
+              CanMerge(update, output.transform, output.shape[1]) && update.a.size() == 1 &&
+              dtype_of(update.a[0]) == update.a_dtype && is_matrix(update.a[0], update.rank, output.shape[1]);
   std::int64_t rows = 0;
   for (std::size_t i = 0; fits && i < update.b.size(); ++i) {
     const SourceRegion& region = update.b[i];
@@ -244,7 +244,9 @@ absl::StatusOr<std::vector<std::vector<Use>>> CollectUses(const ExportPlan& plan
       SLIPWAY_RETURN_IF_ERROR(add(region, output.name, output.shares_source));
     }
     if (output.update) {
-      SLIPWAY_RETURN_IF_ERROR(add(output.update->a, output.name, /*shared=*/true));
+      for (const SourceRegion& region : output.update->a) {
+        SLIPWAY_RETURN_IF_ERROR(add(region, output.name, /*shared=*/true));
+      }
       for (const SourceRegion& region : output.update->b) {
         SLIPWAY_RETURN_IF_ERROR(add(region, output.name));
       }

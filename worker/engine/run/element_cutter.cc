@@ -76,7 +76,7 @@ void ElementCutter::SetCurrent(const OutputTensor& tensor) {
   }
   if (tensor.update) {
     factors_[0].name = tensor.name;
-    factors_[0].regions = {tensor.update->a};
+    factors_[0].regions = tensor.update->a;
     factors_[1].name = tensor.name;
     factors_[1].regions = tensor.update->b;
     for (std::optional<RegionReader>& reader : factor_readers_) {
@@ -105,10 +105,13 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
       return Take(segment, tensor, first, wanted / 2, part);
     }
   }
+  UpdateSpan span{.count = count, .updated = false};
   if (tensor.update) {
-    const std::int64_t columns = tensor.shape[1];
-    count = std::min(count, MaximumMergedRows(*tensor.update) * columns - first % columns);
-    SLIPWAY_ASSIGN_OR_RETURN(const bool taken, TakeFactors(segment, tensor, first, count, part));
+    span = SpanOf(*tensor.update, tensor.shape[1], first, count);
+    count = span.count;
+  }
+  if (span.updated) {
+    SLIPWAY_ASSIGN_OR_RETURN(const bool taken, TakeFactors(segment, span, part));
     // A run is taken whole or not at all: what the factors left of the windows must do for one.
     const std::int64_t left = maximum_windows_ - segment.window_bytes - kFactorMargin;
     if (!taken || left < source_element) {
@@ -139,13 +142,12 @@ absl::StatusOr<std::int64_t> ElementCutter::Take(Segment& segment, const OutputT
   part.bytes = elements * OutputBytes(tensor);
   const bool short_runs =
       part.run_count > 1 && part.bytes < static_cast<std::int64_t>(part.run_count) * kShortestDirectRun;
-  part.buffered =
-      !tensor.transform.IsCopy() || short_runs || tensor.update.has_value() || tensor.column_factors != nullptr;
+  part.buffered = !tensor.transform.IsCopy() || short_runs || span.updated || tensor.column_factors != nullptr;
   if (tensor.scales) {
     segment.factor_bytes =
         std::max(segment.factor_bytes, ScalesOf(tensor, first, count).count * static_cast<std::int64_t>(sizeof(float)));
   }
-  if (tensor.update && elements > 0) {
+  if (span.updated && elements > 0) {
     segment.factor_bytes = std::max(segment.factor_bytes, MergeMemory(*tensor.update, tensor.shape[1]));
   }
   return elements;
@@ -209,19 +211,16 @@ absl::StatusOr<std::int64_t> ElementCutter::TakeScales(Segment& segment, const O
   return count;
 }
 
-absl::StatusOr<bool> ElementCutter::TakeFactors(Segment& segment, const OutputTensor& tensor, std::int64_t first,
-                                                std::int64_t count, TensorPart& part) {
-  const std::int64_t columns = tensor.shape[1];
-  const std::int64_t rank = tensor.update->rank;
-  const std::int64_t first_row = first / columns;
-  const std::int64_t rows = (first + count - 1) / columns + 1 - first_row;
+absl::StatusOr<bool> ElementCutter::TakeFactors(Segment& segment, const UpdateSpan& span, TensorPart& part) {
   part.factor_run = segment.runs.size();
-  SLIPWAY_ASSIGN_OR_RETURN(part.a_run_count, TakeFactor(segment, *factor_readers_[0], factors_[0], 0, rank * columns));
+  part.updated_row = span.first_row;
+  SLIPWAY_ASSIGN_OR_RETURN(part.a_run_count,
+                           TakeFactor(segment, *factor_readers_[0], factors_[0], span.a_first, span.a_count));
   if (part.a_run_count == 0) {
     return false;
   }
   SLIPWAY_ASSIGN_OR_RETURN(part.b_run_count,
-                           TakeFactor(segment, *factor_readers_[1], factors_[1], first_row * rank, rows * rank));
+                           TakeFactor(segment, *factor_readers_[1], factors_[1], span.b_first, span.b_count));
   return part.b_run_count > 0;
 }
 

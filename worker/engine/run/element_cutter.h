@@ -10,6 +10,7 @@
 #include "worker/engine/plan/export_plan.h"
 #include "worker/engine/run/segment.h"
 #include "worker/engine/transform/axis_permutation.h"
+#include "worker/engine/transform/low_rank_update.h"
 #include "worker/engine/transform/region_reader.h"
 
 namespace slipway::engine {
@@ -52,9 +53,8 @@ class ElementCutter {
   // where the segment is full.
   absl::StatusOr<std::int64_t> TakeScales(Segment& segment, const OutputTensor& tensor, std::int64_t first,
                                           std::int64_t count, TensorPart& part);
-  // Takes A and the rows of B for `count` elements from `first` on; false where the segment is full.
-  absl::StatusOr<bool> TakeFactors(Segment& segment, const OutputTensor& tensor, std::int64_t first, std::int64_t count,
-                                   TensorPart& part);
+  // Takes what of A and B the elements of `span` need; false where the segment is full.
+  absl::StatusOr<bool> TakeFactors(Segment& segment, const UpdateSpan& span, TensorPart& part);
   // Takes `count` elements of a factor from `first` on; how many runs they are, or 0 where the segment is full.
   absl::StatusOr<std::size_t> TakeFactor(Segment& segment, RegionReader& reader, const OutputTensor& factor,
                                          std::int64_t first, std::int64_t count);

@@ -117,7 +117,7 @@ absl::Status LoadedSegment::MakePart(const ExportPlan& plan, const OutputTensor&
   if (tensor.scales) {
     return Dequantize(plan, tensor, part, begin);
   }
-  if (tensor.update) {
+  if (part.b_run_count > 0) {
     Merge(tensor, part, begin);
     return absl::OkStatus();
   }
@@ -278,8 +278,9 @@ void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, st
                                .b = b,
                                .rank = update.rank,
                                .columns = tensor.shape[1],
-                               .first_row = part.first_element / tensor.shape[1],
-                               .scale = update.scale};
+                               .first_row = part.updated_row,
+                               .scale = update.scale,
+                               .b_rows = update.block_rows ? update.updated_rows : 0};
   std::int64_t element = part.first_element;
   for (std::size_t run = part.first_run; run < part.first_run + part.run_count; ++run) {
     const std::span<const std::byte> source = BytesOf(run);

@@ -34,10 +34,11 @@ struct TensorPart {
   std::size_t scale_run = 0;  // in Segment::runs
   std::size_t scale_run_count = 0;
   std::int64_t first_scale = 0;
-  // Of tensors with a low-rank update: runs of A and, behind them, of B's rows from that of first_element on.
+  // Of elements with a low-rank update: runs of A and, behind them, of B's rows from that of updated_row on.
   std::size_t factor_run = 0;  // in Segment::runs
   std::size_t a_run_count = 0;
-  std::size_t b_run_count = 0;
+  std::size_t b_run_count = 0;  // 0: these have none
+  std::int64_t updated_row = 0;
 };
 
 // A range of one source file that a segment maps.

@@ -51,11 +51,20 @@ struct MatrixPart {
   std::int64_t columns = 0;
 };
 
+// The transpose of [rank, rows] times [rank, columns].
+struct MatrixProduct {
+  MatrixPart transposed;
+  MatrixPart matrix;
+};
+
 // A tensor of a rank's file: its parts, which are equally wide, one below the other.
 struct RankTensor {
   std::string name;
   Shape shape;
   std::vector<MatrixPart> parts;
+  // Not empty: the rows are as many blocks of equally many, and to the first of each its product is added, in FP32
+  // before it is rounded. The products are equally large.
+  std::vector<MatrixProduct> products;
   std::optional<DType> dtype;     // absent: its parts'
   bool add_one = false;           // in FP32, before it is rounded to its dtype
   std::optional<float> constant;  // instead of parts: F32, all elements alike

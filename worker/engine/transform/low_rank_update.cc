@@ -13,11 +13,14 @@ namespace {
 constexpr std::size_t kBlock = 32;
 using Block = std::array<float, kBlock>;
 
-// Of one row: sums of `count` columns, the first of which `a` points to in A's first row.
-void Sum(const float* a, const float* b, const LowRankFactors& factors, std::size_t count, Block& sums) {
+// Of B's row `b_row`: sums of `count` columns, the first of which `a` points to in A's first row.
+void Sum(const float* a, std::int64_t b_row, const LowRankFactors& factors, std::size_t count, Block& sums) {
   sums.fill(0);
+  const bool is_transposed = factors.b_rows > 0;
+  const float* const b = factors.b + (is_transposed ? b_row : b_row * factors.rank);
+  const std::int64_t stride = is_transposed ? factors.b_rows : 1;
   for (std::int64_t r = 0; r < factors.rank; ++r) {
-    const float factor = b[r];
+    const float factor = b[r * stride];
     const float* const row = a + r * factors.columns;
     if (count == kBlock) {
       for (std::size_t i = 0; i < kBlock; ++i) {  // a constant number, for the vectorizer
@@ -31,16 +34,45 @@ void Sum(const float* a, const float* b, const LowRankFactors& factors, std::siz
   }
 }
 
+// Most rows of the output that one part may have.
+std::int64_t MaximumMergedRows(const LowRankUpdate& update) {
+  return kFactorRowBytes / static_cast<std::int64_t>(sizeof(float)) / update.rank;
+}
+
 }  // namespace
 
 bool CanMerge(const LowRankUpdate& update, const ElementTransform& transform, std::int64_t columns) {
   return IsFloat(transform.from) && IsFloat(transform.to) && !transform.add_one && IsFloat(update.a_dtype) &&
          IsFloat(update.b_dtype) && update.rank > 0 && update.rank <= kMaximumRank && columns > 0 &&
-         columns <= kMaximumFactorBytes / InfoOf(update.a_dtype).bytes / update.rank;
+         columns <= kMaximumFactorBytes / InfoOf(update.a_dtype).bytes / update.rank &&
+         (!update.block_rows || (update.updated_rows > 0 && update.updated_rows <= *update.block_rows &&
+                                 update.updated_rows <= MaximumMergedRows(update)));
 }
 
-std::int64_t MaximumMergedRows(const LowRankUpdate& update) {
-  return kFactorRowBytes / static_cast<std::int64_t>(sizeof(float)) / update.rank;
+UpdateSpan SpanOf(const LowRankUpdate& update, std::int64_t columns, std::int64_t first, std::int64_t count) {
+  const std::int64_t row = first / columns;
+  if (!update.block_rows) {
+    count = std::min(count, MaximumMergedRows(update) * columns - first % columns);
+    const std::int64_t rows = (first + count - 1) / columns + 1 - row;
+    return {.count = count,
+            .updated = true,
+            .first_row = row,
+            .a_first = 0,
+            .a_count = update.rank * columns,
+            .b_first = row * update.rank,
+            .b_count = rows * update.rank};
+  }
+  const std::int64_t block = row / *update.block_rows;
+  const std::int64_t begin = block * *update.block_rows;
+  const bool updated = row - begin < update.updated_rows;
+  const std::int64_t end = begin + (updated ? update.updated_rows : *update.block_rows);
+  return {.count = std::min(count, end * columns - first),
+          .updated = updated,
+          .first_row = begin,
+          .a_first = block * update.rank * columns,
+          .a_count = update.rank * columns,
+          .b_first = block * update.rank * update.updated_rows,
+          .b_count = update.rank * update.updated_rows};
 }
 
 std::int64_t MergeMemory(const LowRankUpdate& update, std::int64_t columns) {
@@ -59,7 +91,7 @@ void MergeLowRank(const ElementTransform& transform, const LowRankFactors& facto
     const std::int64_t row = element / factors.columns;
     const std::int64_t column = element % factors.columns;
     const std::size_t length = std::min({kBlock, count - done, static_cast<std::size_t>(factors.columns - column)});
-    Sum(factors.a + column, factors.b + (row - factors.first_row) * factors.rank, factors, length, sums);
+    Sum(factors.a + column, row - factors.first_row, factors, length, sums);
     const std::span<float> block = std::span(values).first(length);
     TransformElements({.add_one = false, .from = transform.from, .to = DType::kF32},
                       source.subspan(done * from, length * from), std::as_writable_bytes(block));

@@ -17,19 +17,33 @@ inline constexpr std::int64_t kFactorRowBytes = std::int64_t{1} << 20;      // o
 // Whether MergeLowRank can do it: all of F32, BF16 and F16, and within the limits.
 [[nodiscard]] bool CanMerge(const LowRankUpdate& update, const ElementTransform& transform, std::int64_t columns);
 
-// Most rows of the output that one part may have.
-[[nodiscard]] std::int64_t MaximumMergedRows(const LowRankUpdate& update);
+// Elements of the output from one on that are made alike: up to which, in the same block, rows have an update or none,
+// and what of A and B they take.
+struct UpdateSpan {
+  std::int64_t count = 0;      // elements, of one part at most
+  bool updated = false;        // the rest only if so
+  std::int64_t first_row = 0;  // the output's, to which the first row of B's that are taken belongs
+  std::int64_t a_first = 0;    // elements of A and of B
+  std::int64_t a_count = 0;
+  std::int64_t b_first = 0;
+  std::int64_t b_count = 0;
+};
+
+// Of at most `count` elements from `first` on of a matrix with so many columns.
+[[nodiscard]] UpdateSpan SpanOf(const LowRankUpdate& update, std::int64_t columns, std::int64_t first,
+                                std::int64_t count);
 
 // What the factors of one part take in FP32: all of A, and rows of B.
 [[nodiscard]] std::int64_t MergeMemory(const LowRankUpdate& update, std::int64_t columns);
 
 struct LowRankFactors {
   const float* a = nullptr;  // [rank, columns]
-  const float* b = nullptr;  // [rows, rank], from row `first_row` of the output on
+  const float* b = nullptr;  // [rows, rank], from row `first_row` of the output on; of blocks [rank, rows]
   std::int64_t rank = 0;
   std::int64_t columns = 0;
   std::int64_t first_row = 0;
   float scale = 0;
+  std::int64_t b_rows = 0;  // of blocks, how many; 0: not transposed
 };
 
 // The elements of an output from number `first` on, as many as `source` (any alignment, little-endian) has:

@@ -78,7 +78,7 @@ TEST(AdapterPlan, EveryTargetHasTheRowsOfBThatItHasOfTheWeight) {
       EXPECT_EQ(tensor.regions[i].offsets, tensor.update->b[i].offsets) << tensor.name;
       EXPECT_EQ(tensor.regions[i].sizes[1], tensor.update->b[i].sizes[1]) << tensor.name;
     }
-    EXPECT_EQ(tensor.update->a.sizes, (Shape{1, kRank, m.hidden}));
+    EXPECT_EQ(tensor.update->a[0].sizes, (Shape{1, kRank, m.hidden}));
   }
   EXPECT_EQ(merged, 2 * 5);  // layers times q, k, v, gate, up
   const OutputTensor& key = Tensor(**plan, "model.layers.1.self_attn.k_proj.weight");

@@ -88,6 +88,75 @@ float At(const std::string& matrix, std::int64_t element) {
   return value;
 }
 
+// Adds a matrix of FP32 in a file of its own.
+SourceRegion AddTensor(Checkpoint& checkpoint, const std::string& name, const std::string& bytes, const Shape& shape) {
+  auto file = std::make_shared<test::MemoryFile>(bytes, name);
+  const auto number = static_cast<std::int32_t>(checkpoint.files.size());
+  checkpoint.files.push_back({.name = name, .identity = file->identity(), .file = file});
+  Piece piece;
+  piece.offsets = {0, 0};
+  piece.sizes = shape;
+  piece.file = number;
+  piece.length = static_cast<std::int64_t>(bytes.size());
+  checkpoint.tensors.push_back({.name = name, .dtype = DType::kF32, .shape = shape, .pieces = {piece}});
+  return SourceRegion{.tensor = number, .offsets = {0, 0}, .sizes = shape};
+}
+
+// Three blocks of five rows, the first three of which are products; all matrices in one tensor each.
+TEST(MergedPart, ProductsOfBlocksOfRowsAreTheSameInSegmentsOfAnySize) {
+  constexpr std::int64_t kBlocks = 3, kBlockRows = 5, kProductRows = 3, kInner = 4, kWide = 70;
+  const std::string w = Floats(kBlocks * 2 * kWide, 1);  // the rows behind the products
+  const std::string a = Floats(kBlocks * kInner * kWide, 2);
+  const std::string b = Floats(kBlocks * kInner * kProductRows, 3);
+  ExportPlan plan;
+  OutputTensor& output = plan.tensors.emplace_back();
+  auto checkpoint = std::make_shared<Checkpoint>();
+  const auto add = [&](const std::string& name, const std::string& bytes, const Shape& shape) {
+    AddTensor(*checkpoint, name, bytes, shape);
+  };
+  add("w", w, {kBlocks * 2, kWide});
+  add("a", a, {kBlocks * kInner, kWide});
+  add("b", b, {kBlocks * kInner, kProductRows});
+  LowRankUpdate update{.a = {},
+                       .b = {},
+                       .a_dtype = DType::kF32,
+                       .b_dtype = DType::kF32,
+                       .rank = kInner,
+                       .scale = 1,
+                       .block_rows = kBlockRows,
+                       .updated_rows = kProductRows};
+  for (std::int64_t block = 0; block < kBlocks; ++block) {
+    output.regions.push_back({.tensor = kZeros, .offsets = {0, 0}, .sizes = {kProductRows, kWide}});
+    output.regions.push_back({.tensor = 0, .offsets = {block * 2, 0}, .sizes = {2, kWide}});
+    update.a.push_back({.tensor = 1, .offsets = {block * kInner, 0}, .sizes = {kInner, kWide}});
+    update.b.push_back({.tensor = 2, .offsets = {block * kInner, 0}, .sizes = {kInner, kProductRows}});
+  }
+  output.update = update;
+  output.shape = {kBlocks * kBlockRows, kWide};
+  output.dtype = DType::kF32;
+  output.transform = {.add_one = false, .from = DType::kF32, .to = DType::kF32};
+  output.bytes = kBlocks * kBlockRows * kWide * 4;
+  plan.checkpoint = checkpoint;
+  plan.shards.push_back({.file = "rank0.safetensors", .header = {}, .bytes = output.bytes, .tensor_count = 1});
+  for (const std::int64_t segment : {std::int64_t{4}, std::int64_t{92}, std::int64_t{1000}, kSegmentBytes}) {
+    const std::string written = Write(plan, segment);
+    ASSERT_EQ(static_cast<std::int64_t>(written.size()), output.bytes);
+    for (std::int64_t element = 0; element < kBlocks * kBlockRows * kWide; ++element) {
+      const std::int64_t block = element / kWide / kBlockRows;
+      const std::int64_t row = element / kWide % kBlockRows;
+      const std::int64_t column = element % kWide;
+      float expected = 0;
+      for (std::int64_t r = block * kInner; row < kProductRows && r < (block + 1) * kInner; ++r) {
+        expected += At(b, r * kProductRows + row) * At(a, r * kWide + column);
+      }
+      if (row >= kProductRows) {
+        expected = At(w, (block * 2 + row - kProductRows) * kWide + column);
+      }
+      ASSERT_EQ(At(written, element), expected) << element << " in segments of " << segment;
+    }
+  }
+}
+
 // The largest factor that is merged, of FP32, and a weight whose rows are wide.
 constexpr std::int64_t kRows = 90;
 constexpr std::int64_t kColumns = 65'536;
@@ -97,22 +166,13 @@ static_assert(kRank * kColumns * 4 == kMaximumFactorBytes);
 ExportPlan PlanOf(const std::string& w, const std::string& a, const std::string& b) {
   auto checkpoint = std::make_shared<Checkpoint>();
   const auto add = [&](const std::string& name, const std::string& bytes, const Shape& shape) {
-    auto file = std::make_shared<test::MemoryFile>(bytes, name);
-    const auto number = static_cast<std::int32_t>(checkpoint->files.size());
-    checkpoint->files.push_back({.name = name, .identity = file->identity(), .file = file});
-    Piece piece;
-    piece.offsets = {0, 0};
-    piece.sizes = shape;
-    piece.file = number;
-    piece.length = static_cast<std::int64_t>(bytes.size());
-    checkpoint->tensors.push_back({.name = name, .dtype = DType::kF32, .shape = shape, .pieces = {piece}});
-    return SourceRegion{.tensor = number, .offsets = {0, 0}, .sizes = shape};
+    return AddTensor(*checkpoint, name, bytes, shape);
   };
   ExportPlan plan;
   OutputTensor& output = plan.tensors.emplace_back();
   output.regions = {add("w", w, {kRows, kColumns})};
   LowRankUpdate update;
-  update.a = add("a", a, {kRank, kColumns});
+  update.a = {add("a", a, {kRank, kColumns})};
   update.b = {add("b", b, {kRows, kRank})};
   update.a_dtype = update.b_dtype = DType::kF32;
   update.rank = kRank;

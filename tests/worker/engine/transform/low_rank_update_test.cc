@@ -89,6 +89,48 @@ TEST(LowRankUpdate, SixteenBitWeightsAreAddedToInFp32AndRoundedOnce) {
   }
 }
 
+TEST(LowRankUpdate, AFactorThatIsStoredTransposedGivesTheSame) {
+  const Matrices m = Random(9, 77, 5);
+  std::vector<float> transposed;
+  for (std::int64_t r = 0; r < m.rank; ++r) {
+    for (std::int64_t row = 0; row < m.rows; ++row) {
+      transposed.push_back(m.b[static_cast<std::size_t>(row * m.rank + r)]);
+    }
+  }
+  LowRankFactors factors = Factors(m, 0);
+  std::vector<float> expected(m.w.size());
+  const auto merge = [&m, &factors](std::vector<float>& output) {
+    MergeLowRank({.add_one = false, .from = DType::kF32, .to = DType::kF32}, factors, 0, std::as_bytes(std::span(m.w)),
+                 std::as_writable_bytes(std::span(output)));
+  };
+  merge(expected);
+  factors.b = transposed.data();
+  factors.b_rows = m.rows;
+  std::vector<float> output(m.w.size());
+  merge(output);
+  EXPECT_EQ(output, expected);
+}
+
+TEST(LowRankUpdate, PartsOfBlocksEndWhereTheUpdateDoes) {
+  LowRankUpdate update;
+  update.rank = 3;
+  update.block_rows = 5;
+  update.updated_rows = 2;
+  constexpr std::int64_t kColumns = 10;
+  const UpdateSpan inside = SpanOf(update, kColumns, 57, 1000);  // the first updated row of the second block
+  EXPECT_TRUE(inside.updated);
+  EXPECT_EQ(inside.count, 13);
+  EXPECT_EQ(inside.first_row, 5);
+  EXPECT_EQ(inside.a_first, 30);
+  EXPECT_EQ(inside.a_count, 30);
+  EXPECT_EQ(inside.b_first, 6);
+  EXPECT_EQ(inside.b_count, 6);
+  const UpdateSpan behind = SpanOf(update, kColumns, 70, 1000);
+  EXPECT_FALSE(behind.updated);
+  EXPECT_EQ(behind.count, 30);
+  EXPECT_EQ(SpanOf(update, kColumns, 70, 4).count, 4);
+}
+
 TEST(LowRankUpdate, WhatIsTooLargeOrNoNumberIsNotMerged) {
   const ElementTransform copy{.add_one = false, .from = DType::kBF16, .to = DType::kBF16};
   LowRankUpdate update;
@@ -103,6 +145,15 @@ TEST(LowRankUpdate, WhatIsTooLargeOrNoNumberIsNotMerged) {
   EXPECT_FALSE(CanMerge(update, copy, 1));
   update.rank = 1;
   EXPECT_TRUE(CanMerge(update, copy, 1));
+  update.block_rows = 1 << 19;
+  update.updated_rows = 1 << 18;
+  EXPECT_TRUE(CanMerge(update, copy, 1));
+  update.updated_rows = (1 << 18) + 1;  // 1 MiB of FP32
+  EXPECT_FALSE(CanMerge(update, copy, 1));
+  update.updated_rows = 2;
+  update.block_rows = 1;
+  EXPECT_FALSE(CanMerge(update, copy, 1));
+  update.block_rows.reset();
   EXPECT_FALSE(CanMerge(update, {.add_one = true, .from = DType::kBF16, .to = DType::kBF16}, 1));
   EXPECT_FALSE(CanMerge(update, {.add_one = false, .from = DType::kF8E4M3, .to = DType::kBF16}, 1));
 }

@@ -47,7 +47,7 @@ absl::Status ReadSizes(JsonFields& config, EngineModel& m) {
 }
 
 absl::Status ReadExperts(JsonFields& config, EngineModel& m) {
-  m.experts = config.Size({"num_local_experts", "num_experts"}).value_or(0);
+  m.experts = config.Size({"num_local_experts", "num_experts", "n_routed_experts"}).value_or(0);
   m.active_experts = config.Size({"num_experts_per_tok"}).value_or(0);
   SLIPWAY_RETURN_IF_ERROR(config.status());
   return m.experts > 1 && m.active_experts > 0 && m.active_experts <= m.experts
@@ -172,7 +172,7 @@ absl::StatusOr<EngineModel> LearnEngineModel(const HuggingFaceModel& source, con
   }
   SLIPWAY_RETURN_IF_ERROR(ReadActivation(fields, model.experts > 0 || family.gated_name, model));
   SLIPWAY_RETURN_IF_ERROR(ReadWindow(fields, model));
-  SLIPWAY_ASSIGN_OR_RETURN(model.rope, ReadRope(config));
+  SLIPWAY_ASSIGN_OR_RETURN(model.rope, ReadRope(config, family.latent_attention));
   SLIPWAY_RETURN_IF_ERROR(ReadEmbeddings(source, family, model));
   ReadBiases(source, family, model);
   if (family.learn != nullptr) {

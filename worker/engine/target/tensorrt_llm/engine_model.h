@@ -43,6 +43,19 @@ struct EngineModel {
   std::optional<std::int64_t> window;  // of attention, if config.json has one that is switched on
   DType dtype = DType::kBF16;          // of all tensors but routers
 
+  // DeepSeek-V2's; 0 of models without latent attention, and where queries are not compressed.
+  std::int64_t query_rank = 0;
+  std::int64_t key_value_rank = 0;
+  std::int64_t plain_head = 0;    // of queries and keys: what is not rotated,
+  std::int64_t rotated_head = 0;  // and what is
+  std::int64_t value_head = 0;
+  std::int64_t dense_layers = 0;  // before those of experts
+  std::int64_t shared_experts = 0;
+  std::int64_t expert_groups = 1;  // of which a token sees
+  std::int64_t active_groups = 1;  // so many
+  bool limits_groups = false;      // so it does
+  double expert_scale = 1;         // of the weights of the chosen experts
+
   // Gemma 3's: of that many layers, the last sees everything and the others a window.
   std::int64_t full_attention_period = 1;
 

@@ -17,8 +17,6 @@ constexpr std::string_view kOtherBackEnd = "TensorRT-LLM runs it in its PyTorch 
 constexpr std::string_view kSeesToo = "engines of models that see are made of several checkpoints";
 
 constexpr Lack kLacks[] = {
-    {"DeepseekV2ForCausalLM",
-     "the engine's latent attention holds products and transposes of the model's matrices, not slices of them"},
     {"DeepseekV3ForCausalLM", kOtherBackEnd},
     {"GptOssForCausalLM", kOtherBackEnd},
     {"Llama4ForCausalLM", kOtherBackEnd},

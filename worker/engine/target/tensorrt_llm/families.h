@@ -9,6 +9,7 @@
 
 namespace slipway::engine::tensorrt_llm {
 
+extern const Family kDeepseekV2;
 extern const Family kFalcon;
 extern const Family kGemma;
 extern const Family kGemma2;
@@ -27,8 +28,8 @@ extern const Family kQwen3Moe;
 extern const Family kStarcoder2;
 
 inline constexpr std::array kFamilies = {
-    &kFalcon,  &kGemma,    &kGemma2, &kGemma3, &kGpt2,     &kGptNeoX, &kLlama,    &kMistral,
-    &kMixtral, &kNemotron, &kPhi3,   &kQwen2,  &kQwen2Moe, &kQwen3,   &kQwen3Moe, &kStarcoder2,
+    &kDeepseekV2, &kFalcon,   &kGemma, &kGemma2, &kGemma3,   &kGpt2,  &kGptNeoX,  &kLlama,      &kMistral,
+    &kMixtral,    &kNemotron, &kPhi3,  &kQwen2,  &kQwen2Moe, &kQwen3, &kQwen3Moe, &kStarcoder2,
 };
 
 // The family of a Hugging Face class, or null.

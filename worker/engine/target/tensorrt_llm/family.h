@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -35,6 +36,9 @@ enum class HeadOrder : std::uint8_t {
 // Which of the model's switches says whether a module has a bias.
 enum class Bias : std::uint8_t { kNone, kAttention, kMlp, kAlways };
 
+// In which layers a module is, of a model whose first layers are dense and the others of experts.
+enum class Layers : std::uint8_t { kAll, kDense, kOfExperts };
+
 using Extent = std::int64_t (*)(const EngineModel&);
 using Condition = bool (*)(const EngineModel&);
 
@@ -58,6 +62,7 @@ struct ModuleRule {
   bool is_norm = false;
   bool is_router = false;  // FP32, whatever the model is in
   Condition when = nullptr;
+  Layers layers = Layers::kAll;
 };
 
 struct Family {
@@ -78,6 +83,9 @@ struct Family {
   bool has_stages = true;             // can be split into stages
   bool has_window = false;            // the engine's config.json says over how many positions attention looks back
   bool plain_head_size = false;       // heads times their size must be the hidden size
+  bool latent_attention = false;      // latent_attention.cc makes the tensors that no rule can
+  bool is_quantized = true;           // the class is known to take quantized weights
+  std::optional<Version> only = std::nullopt;  // other versions have other tensors or keys
   // What only this family's config.json says; may refuse. Null: nothing.
   absl::Status (*learn)(const HuggingFaceModel& source, JsonFields& config, EngineModel& model) = nullptr;
   // Adds the family's own keys to the engine's config.json. `config` is Hugging Face's. Null: none.

@@ -21,6 +21,7 @@ namespace {
 using tensorrt_llm::Dialect;
 using tensorrt_llm::EngineModel;
 using tensorrt_llm::Family;
+using tensorrt_llm::Layers;
 using tensorrt_llm::ModuleRule;
 using tensorrt_llm::ModuleTensors;
 using tensorrt_llm::Parallel;
@@ -30,7 +31,7 @@ using tensorrt_llm::Range;
 constexpr std::string_view kBuffers[] = {".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias",
                                          ".attention.masked_bias"};
 
-absl::StatusOr<const Family*> FamilyOf(const HuggingFaceModel& source, const Dialect& dialect) {
+absl::StatusOr<const Family*> FamilyOf(const HuggingFaceModel& source, const Dialect& dialect, bool quantized) {
   const Family* family = tensorrt_llm::FindFamily(source.architecture);
   if (family == nullptr) {
     return Error(Reason::kOptionUnsupported, tensorrt_llm::WhyNoFamily(source.architecture));
@@ -39,6 +40,19 @@ absl::StatusOr<const Family*> FamilyOf(const HuggingFaceModel& source, const Dia
     return Error(Reason::kOptionUnsupported,
                  fmt::format("TensorRT-LLM {} does not load {} so; {} and later do", ToString(dialect.version),
                              family->architecture, ToString(family->since)));
+  }
+  if (family->only && dialect.named && (dialect.version < *family->only || *family->only < dialect.version)) {
+    return Error(
+        Reason::kOptionUnsupported,
+        fmt::format("what TensorRT-LLM {} wants of {} is not known: {} is (--tensorrt-llm-version {}); later "
+                    "versions' PyTorch back end loads what --target huggingface writes",
+                    ToString(dialect.version), family->architecture, ToString(*family->only), ToString(*family->only)));
+  }
+  if (quantized && !family->is_quantized) {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("--target tensorrt-llm quantizes no {}, whose attention is made of products of its "
+                             "matrices; --target huggingface does, and TensorRT-LLM's PyTorch back end loads that",
+                             family->architecture));
   }
   return family;
 }
@@ -67,8 +81,12 @@ struct Maker {
   absl::Status AppendLayer(std::int64_t local, std::int64_t layer, std::int64_t rank, RankFile& file) const {
     const std::string name_prefix = fmt::format("transformer.layers.{}.", local);
     const std::string source_prefix = fmt::format("{}{}.{}.", model.prefix, family.layers, layer);
+    if (family.latent_attention) {
+      SLIPWAY_RETURN_IF_ERROR(tensors.AppendLatentAttention(name_prefix, source_prefix, rank, file));
+    }
+    const Layers other = layer < model.dense_layers ? Layers::kOfExperts : Layers::kDense;
     for (const ModuleRule& rule : family.rules) {
-      if (rule.when == nullptr || rule.when(model)) {
+      if (rule.layers != other && (rule.when == nullptr || rule.when(model))) {
         SLIPWAY_RETURN_IF_ERROR(tensors.AppendModule(rule, name_prefix, source_prefix, rank, file));
       }
     }
@@ -119,7 +137,10 @@ std::vector<LeftOut> LeftOutOf(const HuggingFaceModel& source) {
 std::vector<std::string> WarningsOf(const EngineModel& model, const Family& family, const Dialect& dialect,
                                     const std::string& rounded) {
   std::vector<std::string> warnings;
-  if (!dialect.named && tensorrt_llm::kOldest < family.since) {
+  if (!dialect.named && family.only) {
+    warnings.push_back(fmt::format("{} is written as TensorRT-LLM {} loads it: other versions' tensors differ",
+                                   family.architecture, ToString(*family.only)));
+  } else if (!dialect.named && tensorrt_llm::kOldest < family.since) {
     warnings.push_back(
         fmt::format("TensorRT-LLM loads {} so from version {} on", family.architecture, ToString(family.since)));
   }
@@ -145,7 +166,7 @@ std::vector<std::string> WarningsOf(const EngineModel& model, const Family& fami
 
 absl::StatusOr<RankLayout> TensorRtLlmLayout(const HuggingFaceModel& source, const RankRequest& request) {
   SLIPWAY_ASSIGN_OR_RETURN(const Dialect dialect, tensorrt_llm::FindDialect(request.version));
-  SLIPWAY_ASSIGN_OR_RETURN(const Family* const family, FamilyOf(source, dialect));
+  SLIPWAY_ASSIGN_OR_RETURN(const Family* const family, FamilyOf(source, dialect, request.quantized));
   const nlohmann::json config = source.config;
   if (!config.is_object()) {
     return Error(Reason::kConfigurationInvalid, "config.json is not an object");

@@ -26,6 +26,11 @@ class ModuleTensors {
   absl::Status AppendModule(const ModuleRule& rule, std::string_view name_prefix, std::string_view source_prefix,
                             std::int64_t rank, RankFile& file);
 
+  // What no rule can say of DeepSeek-V2's attention: the matrices of a layer that are made of several, or of products
+  // (latent_attention.cc). Errors as AppendModule.
+  absl::Status AppendLatentAttention(std::string_view name_prefix, std::string_view source_prefix, std::int64_t rank,
+                                     RankFile& file);
+
   // A matrix with a row for each word of the vocabulary: all of it, or the rank's share after padding with zeros.
   absl::Status AppendVocabulary(std::string name, const std::string& module, bool split, std::int64_t rank,
                                 RankFile& file);

@@ -57,6 +57,35 @@ absl::StatusOr<ordered_json> Factors(const json& scaling, const char* name) {
   return ordered_json(*factors);
 }
 
+// Those that transformers has defaults for get these.
+absl::Status ReadYarn(const json& scaling, Rope& rope) {
+  JsonFields fields(scaling, "config.json's rope scaling");
+  const std::string type = fields.Text({"rope_type", "type"}).value_or("default");
+  SLIPWAY_RETURN_IF_ERROR(fields.status());
+  if (type == "default") {
+    return absl::OkStatus();
+  }
+  if (type != "yarn") {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("TensorRT-LLM's latent attention scales rotary positions by yarn, not by {}; --target "
+                             "huggingface keeps it",
+                             type.substr(0, 100)));
+  }
+  constexpr double kBetaFast = 32;
+  rope.scaling = {{"beta_fast", fields.Number({"beta_fast"}).value_or(kBetaFast)},
+                  {"beta_slow", fields.Number({"beta_slow"}).value_or(1)},
+                  {"factor", fields.Number({"factor"}).value_or(0)},
+                  {"mscale", fields.Number({"mscale"}).value_or(1)},
+                  {"mscale_all_dim", fields.Number({"mscale_all_dim"}).value_or(0)},
+                  {"original_max_position_embeddings", fields.Size({"original_max_position_embeddings"}).value_or(0)},
+                  {"type", "yarn"}};
+  SLIPWAY_RETURN_IF_ERROR(fields.status());
+  return rope.scaling["factor"] > 0 && rope.scaling["original_max_position_embeddings"] > 0
+             ? absl::OkStatus()
+             : Error(Reason::kConfigurationInvalid,
+                     "config.json: yarn rope scaling lacks factor or original_max_position_embeddings");
+}
+
 absl::Status ReadScaling(const json& scaling, Rope& rope) {
   JsonFields fields(scaling, "config.json's rope scaling");
   const std::string type = fields.Text({"rope_type", "type"}).value_or("default");
@@ -94,7 +123,7 @@ absl::Status ReadScaling(const json& scaling, Rope& rope) {
 
 }  // namespace
 
-absl::StatusOr<Rope> ReadRope(const json& config) {
+absl::StatusOr<Rope> ReadRope(const json& config, bool is_latent) {
   for (const char* name : {"rope_parameters", "rope_scaling"}) {
     SLIPWAY_RETURN_IF_ERROR(CheckIsObject(config, name));
   }
@@ -123,7 +152,7 @@ absl::StatusOr<Rope> ReadRope(const json& config) {
   const json scaling = ObjectOf(config, "rope_scaling");
   const json& stated = scaling.is_null() ? parameters.all : scaling;
   if (!stated.is_null()) {
-    SLIPWAY_RETURN_IF_ERROR(ReadScaling(stated, rope));
+    SLIPWAY_RETURN_IF_ERROR(is_latent ? ReadYarn(stated, rope) : ReadScaling(stated, rope));
   }
   return rope;
 }

@@ -14,11 +14,12 @@ struct Rope {
   double base = 10000.0;
   double fraction = 1.0;             // of each head's dimensions, which are rotated
   std::optional<double> local_base;  // of layers with a window, where it differs (Gemma 3)
-  nlohmann::ordered_json scaling;    // the engine's rotary_scaling: linear or llama3; null: none
+  nlohmann::ordered_json scaling;    // the engine's rotary_scaling: linear, llama3 or yarn; null: none
   nlohmann::ordered_json long_rope;  // {"short_factor", "long_factor"} of LongRoPE; null: it is not that
 };
 
-// OPTION_UNSUPPORTED for kinds of scaling that the engines do not know; CONFIGURATION_INVALID.
-absl::StatusOr<Rope> ReadRope(const nlohmann::json& config);
+// OPTION_UNSUPPORTED for kinds of scaling that the engines do not know, as all classes but those of latent attention do
+// not know YaRN, and those nothing else; CONFIGURATION_INVALID.
+absl::StatusOr<Rope> ReadRope(const nlohmann::json& config, bool is_latent = false);
 
 }  // namespace slipway::engine::tensorrt_llm

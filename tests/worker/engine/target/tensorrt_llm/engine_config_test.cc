@@ -50,6 +50,45 @@ TEST(TensorRtLlmConfig, ExpertsAreUnderMoeWithAGatedActivationAndTheirMapping) {
             (json{{"world_size", 4}, {"tp_size", 4}, {"pp_size", 1}, {"moe_tp_size", 2}, {"moe_ep_size", 2}}));
 }
 
+// The keys that version 0.17 reads, as the format's description lists them.
+TEST(TensorRtLlmConfig, DeepSeekSaysItsSizesAndHowExpertsAreChosen) {
+  HuggingFaceModel model = test::DeepseekV2();
+  model.config.update({{"topk_method", "group_limited_greedy"},
+                       {"n_group", 2},
+                       {"topk_group", 1},
+                       {"routed_scaling_factor", 16.0},
+                       {"rope_scaling",
+                        {{"type", "yarn"},
+                         {"factor", 40},
+                         {"beta_fast", 32},
+                         {"beta_slow", 1},
+                         {"mscale", 0.707},
+                         {"mscale_all_dim", 0.707},
+                         {"original_max_position_embeddings", 4096}}}});
+  const json config = ConfigOf(model, Ranks(2, 1, 2));
+  const json expected = json::parse(R"({"architecture":"DeepseekV2ForCausalLM","q_lora_rank":14,"kv_lora_rank":10,
+      "qk_nope_head_dim":6,"qk_rope_head_dim":4,"v_head_dim":8,"moe_num_experts":4,"moe_inter_size":16,
+      "moe_num_shared_experts":2,"moe_top_k":2,"moe_renorm_mode":3,"moe_n_group":2,"moe_topk_group":1,
+      "moe_routed_scaling_factor":16.0,"hidden_act":"swiglu","num_key_value_heads":4,
+      "mapping":{"world_size":2,"tp_size":2,"pp_size":1,"moe_tp_size":1,"moe_ep_size":2},
+      "rotary_scaling":{"type":"yarn","factor":40,"beta_fast":32,"beta_slow":1,"mscale":0.707,"mscale_all_dim":0.707,
+                        "original_max_position_embeddings":4096}})");
+  for (const auto& [key, value] : expected.items()) {
+    EXPECT_EQ(config.value(key, json()), value) << key;
+  }
+  EXPECT_FALSE(config.contains("head_size"));
+  model.config["norm_topk_prob"] = true;
+  EXPECT_EQ(ConfigOf(model)["moe_renorm_mode"], 4);
+}
+
+TEST(TensorRtLlmConfig, DeepSeekWithoutYarnGetsOneThatChangesNothing) {
+  const json config = ConfigOf(test::DeepseekV2(0));
+  EXPECT_EQ(config["rotary_scaling"]["factor"], 1);
+  EXPECT_EQ(config["rotary_scaling"]["original_max_position_embeddings"], 2048);
+  EXPECT_TRUE(config["q_lora_rank"].is_null());
+  EXPECT_EQ(config["moe_renorm_mode"], 0);
+}
+
 TEST(TensorRtLlmConfig, RopeIsReadFromBothSpellings) {
   const json scaling = {{"rope_type", "llama3"},
                         {"factor", 8.0},

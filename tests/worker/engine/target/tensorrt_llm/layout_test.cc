@@ -196,5 +196,36 @@ TEST(TensorRtLlmLayout, WhatIsRoundedIsNamed) {
   EXPECT_EQ(Find(layout.files[0], "transformer.ln_f.weight")->dtype, DType::kBF16);
 }
 
+// By hand: the second of two ranks has heads 2 and 3, of 10 rows each in queries and 14 in keys and values.
+TEST(TensorRtLlmLayout, LatentAttentionIsSharedOutByHeadsAndMultipliedOut) {
+  const RankLayout layout = LayoutOf(test::DeepseekV2(), Ranks(2));
+  const std::string query = "model.layers.1.self_attn.q_b_proj.weight";
+  const std::string both = "model.layers.1.self_attn.kv_b_proj.weight";
+  const RankFile& file = layout.files[1];
+  EXPECT_THAT(Find(file, "transformer.layers.1.attention.fused_a.weight")->parts,
+              ElementsAre(MatrixPart{"model.layers.1.self_attn.q_a_proj.weight", 0, 14, 0, 64},
+                          MatrixPart{"model.layers.1.self_attn.kv_a_proj_with_mqa.weight", 0, 14, 0, 64}));
+  EXPECT_THAT(Find(file, "transformer.layers.1.attention.q_b_proj")->parts,
+              ElementsAre(MatrixPart{query, 20, 20, 0, 14}));
+  EXPECT_THAT(Find(file, "transformer.layers.1.attention.kv_b_proj")->parts,
+              ElementsAre(MatrixPart{both, 28, 6, 0, 10}, MatrixPart{both, 42, 6, 0, 10},
+                          MatrixPart{both, 34, 8, 0, 10}, MatrixPart{both, 48, 8, 0, 10}));
+  const RankTensor& fused = *Find(file, "transformer.layers.1.attention.fused_q_proj");
+  EXPECT_EQ(fused.shape, (Shape{28, 14}));
+  EXPECT_THAT(fused.parts, ElementsAre(MatrixPart{"", 0, 10, 0, 14}, MatrixPart{query, 26, 4, 0, 14},
+                                       MatrixPart{"", 0, 10, 0, 14}, MatrixPart{query, 36, 4, 0, 14}));
+  ASSERT_EQ(fused.products.size(), 2);
+  EXPECT_EQ(fused.products[1].transposed, (MatrixPart{both, 42, 6, 0, 10}));
+  EXPECT_EQ(fused.products[1].matrix, (MatrixPart{query, 30, 6, 0, 14}));
+}
+
+TEST(TensorRtLlmLayout, QueriesThatAreNotCompressedAreMultipliedOutOfQProj) {
+  const RankLayout layout = LayoutOf(test::DeepseekV2(0), Ranks(1));
+  EXPECT_EQ(Find(layout.files[0], "transformer.layers.0.attention.fused_a.weight")->shape, (Shape{14, 64}));
+  EXPECT_EQ(Find(layout.files[0], "transformer.layers.0.attention.fused_q_proj")->shape, (Shape{56, 64}));
+  EXPECT_TRUE(std::ranges::none_of(
+      layout.files[0].tensors, [](const RankTensor& tensor) { return tensor.name.ends_with("q_a_layernorm.weight"); }));
+}
+
 }  // namespace
 }  // namespace slipway::engine

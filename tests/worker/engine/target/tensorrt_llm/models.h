@@ -89,4 +89,60 @@ inline const RankTensor* Find(const RankFile& file, const std::string& name) {
   return nullptr;
 }
 
+// A DeepSeek-V2 of two layers, the first of them dense: 4 heads of 6 plain and 4 rotated dimensions, values of 8; with
+// `query_rank` 0 its queries are not compressed.
+inline HuggingFaceModel DeepseekV2(std::int64_t query_rank = 14) {
+  constexpr std::int64_t kHidden = 64, kLatent = 10, kExpertFfn = 16;
+  HuggingFaceModel model = Llama(2);
+  model.architecture = "DeepseekV2ForCausalLM";
+  model.config.update({{"num_key_value_heads", 4},
+                       {"head_dim", 4},
+                       {"kv_lora_rank", kLatent},
+                       {"qk_nope_head_dim", 6},
+                       {"qk_rope_head_dim", 4},
+                       {"v_head_dim", 8},
+                       {"first_k_dense_replace", 1},
+                       {"n_routed_experts", 4},
+                       {"n_shared_experts", 2},
+                       {"num_experts_per_tok", 2},
+                       {"moe_intermediate_size", kExpertFfn},
+                       {"topk_method", "greedy"},
+                       {"norm_topk_prob", false}});
+  model.config["q_lora_rank"] = query_rank > 0 ? nlohmann::ordered_json(query_rank) : nlohmann::ordered_json(nullptr);
+  const auto add = [&model](const std::string& name, const Shape& shape) {
+    model.tensors[name + ".weight"] = {shape, DType::kBF16};
+  };
+  for (std::int64_t layer = 0; layer < 2; ++layer) {
+    const std::string prefix = fmt::format("model.layers.{}.", layer);
+    for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+      model.tensors.erase(fmt::format("{}self_attn.{}.weight", prefix, name));
+    }
+    if (query_rank > 0) {
+      add(prefix + "self_attn.q_a_proj", {query_rank, kHidden});
+      add(prefix + "self_attn.q_a_layernorm", {query_rank});
+    }
+    add(prefix + (query_rank > 0 ? "self_attn.q_b_proj" : "self_attn.q_proj"),
+        {40, query_rank > 0 ? query_rank : kHidden});
+    add(prefix + "self_attn.kv_a_proj_with_mqa", {kLatent + 4, kHidden});
+    add(prefix + "self_attn.kv_a_layernorm", {kLatent});
+    add(prefix + "self_attn.kv_b_proj", {56, kLatent});
+    add(prefix + "self_attn.o_proj", {kHidden, 32});
+  }
+  const std::string experts = "model.layers.1.mlp.";
+  for (const char* name : {"gate_proj", "up_proj", "down_proj"}) {
+    model.tensors.erase(fmt::format("{}{}.weight", experts, name));
+  }
+  add(experts + "gate", {4, kHidden});
+  const auto add_mlp = [&add](const std::string& prefix, std::int64_t ffn) {
+    add(prefix + "gate_proj", {ffn, kHidden});
+    add(prefix + "up_proj", {ffn, kHidden});
+    add(prefix + "down_proj", {kHidden, ffn});
+  };
+  for (int expert = 0; expert < 4; ++expert) {
+    add_mlp(fmt::format("{}experts.{}.", experts, expert), kExpertFfn);
+  }
+  add_mlp(experts + "shared_experts.", 2 * kExpertFfn);
+  return model;
+}
+
 }  // namespace slipway::engine::test

@@ -56,6 +56,34 @@ TEST(TensorRtLlmRefusal, HeadsOfKeysThatNeitherDivideNorAreDivided) {
   ExpectUnsupported(Refused(model, Ranks(4)), HasSubstr("6 heads of keys and values"));
 }
 
+TEST(TensorRtLlmRefusal, WhatTheClassOfDeepSeekDoesOtherwise) {
+  ASSERT_TRUE(TensorRtLlmLayout(test::DeepseekV2(), {}).ok());
+  ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(1, 1, 1, "1.0")), HasSubstr("--tensorrt-llm-version 0.17"));
+  ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(1, 1, 1, "0.16")), HasSubstr("0.17"));
+  RankRequest quantized = Ranks(1);
+  quantized.quantized = true;
+  ExpectUnsupported(Refused(test::DeepseekV2(), quantized), HasSubstr("--target huggingface"));
+  ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(3)), HasSubstr("4 attention heads"));
+  const auto with = [](const char* key, const nlohmann::ordered_json& value) {
+    HuggingFaceModel model = test::DeepseekV2();
+    model.config[key] = value;
+    return model;
+  };
+  ExpectUnsupported(Refused(with("first_k_dense_replace", 0)), HasSubstr("one dense layer"));
+  ExpectUnsupported(Refused(with("moe_layer_freq", 2)), HasSubstr("one dense layer"));
+  ExpectUnsupported(Refused(with("topk_method", "noaux_tc")), HasSubstr("noaux_tc"));
+  ExpectUnsupported(Refused(with("scoring_func", "sigmoid")), HasSubstr("sigmoid"));
+  ExpectUnsupported(Refused(with("routed_scaling_factor", 16)), HasSubstr("routed_scaling_factor"));
+  ExpectUnsupported(Refused(with("rope_scaling", {{"type", "linear"}, {"factor", 2}})),
+                    HasSubstr("yarn, not by linear"));
+  for (const auto& [key, value] : {std::pair{"kv_lora_rank", nlohmann::ordered_json(nullptr)},
+                                   {"v_head_dim", 0},
+                                   {"n_shared_experts", 5},
+                                   {"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}}) {
+    EXPECT_EQ(Refused(with(key, value)).reason, Reason::kConfigurationInvalid) << key;
+  }
+}
+
 TEST(TensorRtLlmRefusal, VersionsWithoutEnginesOfSuchCheckpoints) {
   for (const char* version : {"0.20", "v0.20.0", "1.0rc1", "1.0.0rc1", "1.2.0+cu13"}) {
     EXPECT_TRUE(TensorRtLlmLayout(Llama(), Ranks(1, 1, 1, version)).ok()) << version;
@@ -101,8 +129,8 @@ TEST(TensorRtLlmRefusal, NumbersOfRanksThatNobodyHas) {
 }
 
 TEST(TensorRtLlmRefusal, FamiliesThatEnginesLack) {
-  for (const char* architecture : {"DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "GptOssForCausalLM",
-                                   "NemotronHForCausalLM", "Qwen3NextForCausalLM", "OlmoeForCausalLM", ""}) {
+  for (const char* architecture : {"DeepseekV3ForCausalLM", "GptOssForCausalLM", "NemotronHForCausalLM",
+                                   "Qwen3NextForCausalLM", "OlmoeForCausalLM", ""}) {
     HuggingFaceModel model = Llama();
     model.architecture = architecture;
     ExpectUnsupported(Refused(model),
