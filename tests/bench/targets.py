@@ -8,9 +8,9 @@ all. SCRATCH is a directory on the file system that is measured, with room for a
 read before and is in the page cache; cold: it is dropped from the cache before every command (posix_fadvise; what is
 still there is printed). What a run wrote is removed, dirty pages are flushed and free memory is touched before every
 command, outside the measured time. Why it is touched: export.py. None is held back as there, since the kernel lets only
-a part of the memory hold pages that wait for the disk (vm.dirty_background_ratio, vm.dirty_ratio): outputs of several
-targets must stay below it, or the disk is measured. Prints a Markdown table of medians; fails where several targets take
-more than 1.6 times as long as the slower one, in any state that was measured.
+a part of the memory hold pages that wait for the disk: outputs beyond it are written back while the export runs, and the
+disk is measured. So it refuses to measure those, and says what to raise. Prints a Markdown table of medians; fails where
+several targets take more than 1.6 times as long as the slower one, in any state that was measured.
 """
 import argparse
 import ctypes
@@ -60,6 +60,18 @@ def cached_share(directory):
         pages += count
         cached += sum(value & 1 for value in resident.raw)
     return cached / max(pages, 1)
+
+
+def check_write_back(expected):
+    """That the kernel does not begin to write back before so many bytes wait for the disk."""
+    percent = int(Path("/proc/sys/vm/dirty_background_ratio").read_text())
+    available = next(int(line.split()[1]) << 10 for line in Path("/proc/meminfo").read_text().splitlines()
+                     if line.startswith("MemAvailable:"))
+    if expected > available * percent // 100:
+        sys.exit(f"{expected:,} bytes of outputs would be written back while they are made: vm.dirty_background_ratio is "
+                 f"{percent} % of {available:,} bytes. Take a smaller checkpoint, or raise it for the measurement: "
+                 "sysctl vm.dirty_background_ratio=70 vm.dirty_ratio=80")
+    return percent
 
 
 class Measurement:
@@ -123,10 +135,11 @@ def main():
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     measurement = Measurement(arguments)
     states = arguments.states.split(",")
+    percent = check_write_back(size_of(arguments.checkpoint) * len(measurement.targets))
     results = {state: measurement.run(state) for state in states}
 
     print(f"\ncheckpoint of {size_of(arguments.checkpoint):,} bytes; {os.cpu_count()} cores, {processor()}; free memory "
-          f"touched; interleaved medians of {arguments.runs}; options: {arguments.options or 'none'}; of ranks: "
+          f"touched; vm.dirty_background_ratio {percent}; interleaved medians of {arguments.runs}; options: {arguments.options or 'none'}; of ranks: "
           f"{arguments.rank_options or 'none'}\n")
     print("| checkpoint's pages | targets | bytes written | seconds (min to max) | CPU seconds | peak RSS of its largest "
           "process | of the slower target |")

@@ -77,7 +77,8 @@ struct LowRankUpdate {
   std::int64_t rank = 0;
   float scale = 0;
   // Present: the output's rows are blocks of so many, each with an A of its own and a B that is stored transposed,
-  // [rank, updated_rows]; behind the first `updated_rows` of its rows the others stay as they are.
+  // [rank, updated_rows], both rounded to the output's dtype before they are multiplied; behind the first
+  // `updated_rows` of its rows the others stay as they are.
   std::optional<std::int64_t> block_rows = std::nullopt;
   std::int64_t updated_rows = 0;  // of blocks
 };

@@ -1,5 +1,7 @@
 #include "worker/engine/run/loaded_segment.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -29,6 +31,20 @@ constexpr std::int64_t kPage = 4096;
 // write are aligned alike.
 std::int64_t PagesOf(const WindowRange& range) {
   return (range.end + kPage - 1) / kPage * kPage - range.begin / kPage * kPage;
+}
+
+// Matrices are multiplied as they are written.
+void RoundTo(DType dtype, std::span<float> values) {
+  constexpr std::size_t kStep = 1024;
+  std::array<std::byte, kStep * sizeof(float)> rounded;
+  while (dtype != DType::kF32 && !values.empty()) {
+    const std::span<float> step = values.first(std::min(kStep, values.size()));
+    const std::span<std::byte> bytes =
+        std::span(rounded).first(step.size() * static_cast<std::size_t>(InfoOf(dtype).bytes));
+    TransformElements({.add_one = false, .from = DType::kF32, .to = dtype}, std::as_bytes(step), bytes);
+    TransformElements({.add_one = false, .from = dtype, .to = DType::kF32}, bytes, std::as_writable_bytes(step));
+    values = values.subspan(step.size());
+  }
 }
 
 }  // namespace
@@ -85,7 +101,7 @@ absl::Status LoadedSegment::FillPieces(const ExportPlan& plan, const Shard& shar
     Rounding& rounded = roundings_.emplace_back();
     statistics_.emplace_back();
     if (!tensor.quantized) {
-      SLIPWAY_RETURN_IF_ERROR(FillPart(plan, tensor, part, IsCast(tensor) ? &rounded : nullptr));
+      SLIPWAY_RETURN_IF_ERROR(FillPart(plan, tensor, part, CanOverflow(tensor) ? &rounded : nullptr));
     } else if (quantization == nullptr) {
       return Error(Reason::kInternal, "there is nothing that quantizes", {.tensor = tensor.name});
     } else {
@@ -118,7 +134,7 @@ absl::Status LoadedSegment::MakePart(const ExportPlan& plan, const OutputTensor&
     return Dequantize(plan, tensor, part, begin);
   }
   if (part.b_run_count > 0) {
-    Merge(tensor, part, begin);
+    Merge(tensor, part, begin, rounding);
     return absl::OkStatus();
   }
   if (part.permuted) {
@@ -147,7 +163,7 @@ absl::StatusOr<std::span<const std::byte>> LoadedSegment::ValuesOf(const ExportP
   for (std::size_t i = part.first_value_part; i < part.first_value_part + part.value_part_count; ++i) {
     const std::size_t first = pieces_.size();
     std::byte* const wanted = free_;
-    SLIPWAY_RETURN_IF_ERROR(FillPart(plan, values, segment_.value_parts[i], IsCast(values) ? &rounded : nullptr));
+    SLIPWAY_RETURN_IF_ERROR(FillPart(plan, values, segment_.value_parts[i], CanOverflow(values) ? &rounded : nullptr));
     if (part.value_bytes == 0 || free_ != wanted) {
       continue;  // as it was read, or buffered: they are in their place
     }
@@ -260,7 +276,7 @@ absl::Status LoadedSegment::Dequantize(const ExportPlan& plan, const OutputTenso
   return absl::OkStatus();
 }
 
-void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output) {
+void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output, Rounding* rounding) {
   const LowRankUpdate& update = *tensor.update;
   float* free = factors_;
   const auto convert = [&](std::size_t first, std::size_t count, DType dtype) {
@@ -268,6 +284,9 @@ void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, st
       const std::span<const std::byte> source = BytesOf(run);
       const std::span<float> values(free, source.size() / static_cast<std::size_t>(InfoOf(dtype).bytes));
       TransformElements({.add_one = false, .from = dtype, .to = DType::kF32}, source, std::as_writable_bytes(values));
+      if (update.block_rows) {
+        RoundTo(tensor.transform.to, values);
+      }
       free += values.size();
     }
   };
@@ -286,7 +305,7 @@ void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, st
     const std::span<const std::byte> source = BytesOf(run);
     const std::size_t count = source.size() / static_cast<std::size_t>(InfoOf(tensor.transform.from).bytes);
     const std::size_t bytes = count * static_cast<std::size_t>(InfoOf(tensor.transform.to).bytes);
-    MergeLowRank(tensor.transform, factors, element, source, {output, bytes});
+    MergeLowRank(tensor.transform, factors, element, source, {output, bytes}, rounding);
     element += static_cast<std::int64_t>(count);
     output += bytes;
   }

@@ -66,7 +66,7 @@ class LoadedSegment {
                                                       const TensorPart& part);
   absl::Status Dequantize(const ExportPlan& plan, const OutputTensor& tensor, const TensorPart& part,
                           std::byte* output);
-  void Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output);
+  void Merge(const OutputTensor& tensor, const TensorPart& part, std::byte* output, Rounding* rounding);
   [[nodiscard]] std::span<const std::byte> BytesOf(std::size_t run) const;
 
   Segment segment_;

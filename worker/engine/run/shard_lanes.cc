@@ -55,10 +55,14 @@ void ChecksumLane::Take(const LoadedSegment& segment) {
 RoundingLane::RoundingLane(const ExportPlan& plan, const Shard& shard)
     : plan_(plan), first_tensor_(shard.first_tensor), totals_(static_cast<std::size_t>(shard.tensor_count)) {
   for (std::size_t i = 0; i < totals_.size(); ++i) {
-    if (IsCast(plan.tensors[static_cast<std::size_t>(first_tensor_) + i])) {
+    if (CanOverflow(plan.tensors[static_cast<std::size_t>(first_tensor_) + i])) {
       totals_[i].emplace();
     }
   }
+}
+
+std::optional<Rounding> RoundingLane::CastOf(std::size_t number) const {
+  return IsCast(plan_.tensors[static_cast<std::size_t>(first_tensor_) + number]) ? totals_[number] : std::nullopt;
 }
 
 bool RoundingLane::IsNeeded() const {

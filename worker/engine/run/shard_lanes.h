@@ -40,7 +40,7 @@ class ChecksumLane {
   std::vector<WrittenTensor> done_;
 };
 
-// Adds up what casting did to each tensor.
+// Adds up what rounding did to each tensor.
 class RoundingLane {
  public:
   RoundingLane(const ExportPlan& plan, const Shard& shard);
@@ -48,8 +48,8 @@ class RoundingLane {
   [[nodiscard]] bool IsNeeded() const;
   // OPTION_UNSUPPORTED, naming the first tensor in which finite values became infinite.
   absl::Status Take(const LoadedSegment& segment);
-  // One for each tensor of the shard, present for those that are cast.
-  [[nodiscard]] const std::vector<std::optional<Rounding>>& totals() const { return totals_; }
+  // Of the number-th tensor of the shard, if it is cast: what is rounded for another reason is not reported.
+  [[nodiscard]] std::optional<Rounding> CastOf(std::size_t number) const;
 
  private:
   const ExportPlan& plan_;

@@ -149,7 +149,7 @@ absl::StatusOr<ShardResult> WriteBytes(const ExportPlan& plan, std::int32_t inde
     }
   }
   for (std::size_t i = 0; i < result.tensors.size(); ++i) {
-    result.tensors[i].rounding = roundings.totals()[i];
+    result.tensors[i].rounding = roundings.CastOf(i);
     result.tensors[i].quantization = statistics.totals()[i];
   }
   return result;

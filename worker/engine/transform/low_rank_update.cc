@@ -80,7 +80,7 @@ std::int64_t MergeMemory(const LowRankUpdate& update, std::int64_t columns) {
 }
 
 void MergeLowRank(const ElementTransform& transform, const LowRankFactors& factors, std::int64_t first,
-                  std::span<const std::byte> source, std::span<std::byte> output) {
+                  std::span<const std::byte> source, std::span<std::byte> output, Rounding* rounding) {
   const auto from = static_cast<std::size_t>(InfoOf(transform.from).bytes);
   const auto to = static_cast<std::size_t>(InfoOf(transform.to).bytes);
   const std::size_t count = source.size() / from;
@@ -99,7 +99,7 @@ void MergeLowRank(const ElementTransform& transform, const LowRankFactors& facto
       block[i] += factors.scale * sums[i];
     }
     TransformElements({.add_one = false, .from = DType::kF32, .to = transform.to}, std::as_bytes(block),
-                      output.subspan(done * to, length * to));
+                      output.subspan(done * to, length * to), rounding);
     done += length;
   }
 }

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "worker/engine/plan/export_plan.h"
+#include "worker/engine/transform/rounding.h"
 
 namespace slipway::engine {
 
@@ -50,8 +51,8 @@ struct LowRankFactors {
 //   sum = 0; for r = 0 ... rank - 1: sum = sum + B[row, r] * A[r, column]
 //   output = W + scale * sum
 // Every operation is rounded to FP32 by itself, nothing is fused; the result is rounded to the output's dtype. Requires
-// CanMerge. Thread-safe.
+// CanMerge. What that last rounding did is added to `rounding`, unless that is null. Thread-safe.
 void MergeLowRank(const ElementTransform& transform, const LowRankFactors& factors, std::int64_t first,
-                  std::span<const std::byte> source, std::span<std::byte> output);
+                  std::span<const std::byte> source, std::span<std::byte> output, Rounding* rounding = nullptr);
 
 }  // namespace slipway::engine

@@ -29,6 +29,9 @@ struct Rounding {
 // the values.
 [[nodiscard]] bool IsCast(const OutputTensor& tensor);
 
+// Whether finite values may become infinite on the way to its dtype: where it is cast, and where something is added.
+[[nodiscard]] bool CanOverflow(const OutputTensor& tensor);
+
 // What a plan that casts to `to` warns of: that large weights have no place in it. Empty where they have one.
 [[nodiscard]] std::string_view OverflowWarning(DType from, DType to);
 

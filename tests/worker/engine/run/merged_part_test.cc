@@ -15,6 +15,8 @@
 #include "worker/engine/run/loaded_segment.h"
 #include "worker/engine/run/memory_needs.h"
 #include "worker/engine/run/segment_cutter.h"
+#include "worker/engine/run/shard_lanes.h"
+#include "worker/engine/transform/element_transform.h"
 #include "worker/engine/write/safetensors.h"
 
 namespace slipway::engine {
@@ -154,6 +156,66 @@ TEST(MergedPart, ProductsOfBlocksOfRowsAreTheSameInSegmentsOfAnySize) {
       }
       ASSERT_EQ(At(written, element), expected) << element << " in segments of " << segment;
     }
+  }
+}
+
+// One product of single numbers, from FP32 to `to`.
+ExportPlan ProductOf(float a, float b, DType to) {
+  const auto bytes_of = [](float value) {
+    std::string bytes(sizeof(value), '\0');
+    std::memcpy(bytes.data(), &value, sizeof(value));
+    return bytes;
+  };
+  auto checkpoint = std::make_shared<Checkpoint>();
+  LowRankUpdate update{.a = {AddTensor(*checkpoint, "a", bytes_of(a), {1, 1})},
+                       .b = {AddTensor(*checkpoint, "b", bytes_of(b), {1, 1})},
+                       .a_dtype = DType::kF32,
+                       .b_dtype = DType::kF32,
+                       .rank = 1,
+                       .scale = 1,
+                       .block_rows = 1,
+                       .updated_rows = 1};
+  ExportPlan plan;
+  OutputTensor& output = plan.tensors.emplace_back();
+  output.name = "product";
+  output.regions = {{.tensor = kZeros, .offsets = {0, 0}, .sizes = {1, 1}}};
+  output.update = update;
+  output.shape = {1, 1};
+  output.dtype = to;
+  output.transform = {.add_one = false, .from = DType::kF32, .to = to};
+  output.bytes = InfoOf(to).bytes;
+  plan.checkpoint = checkpoint;
+  plan.shards.push_back({.file = "rank0.safetensors", .header = {}, .bytes = output.bytes, .tensor_count = 1});
+  return plan;
+}
+
+TEST(MergedPart, MatricesAreMultipliedAsTheyAreWritten) {
+  // 1.003 is 1 in BF16; were it not rounded, the product would be 100.5.
+  const std::string written = Write(ProductOf(1.003F, 100, DType::kBF16), kSegmentBytes);
+  ASSERT_EQ(written.size(), 2);
+  std::uint16_t product = 0;
+  std::memcpy(&product, written.data(), sizeof(product));
+  EXPECT_EQ(product, BFloat16FromFloat(100));
+}
+
+TEST(MergedPart, AProductThatItsDtypeCannotHoldIsRefusedByName) {
+  for (const auto& [a, fits] : {std::pair{300.0F, false}, {200.0F, true}}) {
+    const ExportPlan plan = ProductOf(a, 300, DType::kF16);  // at most 65504
+    SegmentCutter cutter(plan, 0, kSegmentBytes);
+    auto segment = cutter.Next();
+    ASSERT_TRUE(segment.ok() && *segment);
+    MemoryBudget budget(MinimumMemoryBudget(plan));
+    BufferPool buffers(budget);
+    auto buffer = buffers.Take(LoadedSegment::BufferBytes(**segment), (*segment)->memory());
+    const auto loaded = LoadedSegment::Load(plan, plan.shards[0], **std::move(segment), std::move(buffer), nullptr);
+    ASSERT_TRUE(loaded.ok());
+    RoundingLane lane(plan, plan.shards[0]);
+    EXPECT_TRUE(lane.IsNeeded());
+    const absl::Status status = lane.Take(**loaded);
+    EXPECT_EQ(status.ok(), fits) << Describe(status);
+    EXPECT_TRUE(fits || ReasonOf(status) == Reason::kOptionUnsupported);
+    EXPECT_TRUE(fits || Describe(status).find("product") != std::string::npos) << Describe(status);
+    EXPECT_FALSE(lane.CastOf(0));
   }
 }
 
