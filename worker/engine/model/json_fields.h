@@ -2,6 +2,7 @@
 // the field.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -43,7 +44,7 @@ class JsonFields {
   }
   // As many as there are, or none.
   std::optional<std::int64_t> Count(std::initializer_list<const char*> names) {
-    return Integer(names, 0, "a number of something");
+    return Integer(names, 0, "0 or a positive integer");
   }
   std::optional<double> Number(std::initializer_list<const char*> names) {
     const nlohmann::json* value = Find(names);
@@ -90,8 +91,12 @@ class JsonFields {
   void Fail(std::initializer_list<const char*> names, const nlohmann::json& value, const char* wanted) {
     if (status_.ok()) {
       constexpr auto kReplace = nlohmann::json::error_handler_t::replace;
+      const auto is_meant = [this, &value](const char* name) {
+        const auto found = object_.find(name);
+        return found != object_.end() && &*found == &value;
+      };
       status_ = Error(Reason::kConfigurationInvalid,
-                      fmt::format("{}: {} is {}, not {}", origin_, *names.begin(),
+                      fmt::format("{}: {} is {}, not {}", origin_, *std::ranges::find_if(names, is_meant),
                                   value.dump(-1, ' ', false, kReplace).substr(0, 100), wanted));
     }
   }

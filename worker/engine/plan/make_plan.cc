@@ -151,12 +151,13 @@ absl::Status LayOutRanks(const RankTarget& target, const Recipe* recipe, const R
                             .expert_parallel = plan.options.expert_parallel,
                             .version = plan.options.tensorrt_llm_version,
                             .quantized = recipe != nullptr};
+  // First: what the target refuses, no other format would change.
+  SLIPWAY_ASSIGN_OR_RETURN(const HuggingFaceModel model, HuggingFaceModelOf(plan));
+  SLIPWAY_ASSIGN_OR_RETURN(const RankLayout layout, target.layout(model, request));
   WholeWeights whole;
   if (recipe != nullptr) {
     SLIPWAY_ASSIGN_OR_RETURN(whole, QuantizeWholeWeights(*recipe, ranges, layers, target, plan));
   }
-  SLIPWAY_ASSIGN_OR_RETURN(const HuggingFaceModel model, HuggingFaceModelOf(plan));
-  SLIPWAY_ASSIGN_OR_RETURN(const RankLayout layout, target.layout(model, request));
   SLIPWAY_ASSIGN_OR_RETURN(std::vector<NamedFile> files, CutIntoRanks(layout, plan));
   WarnOfTransforms(plan);
   if (recipe != nullptr) {

@@ -63,8 +63,10 @@ ordered_json UpdateToJson(const LowRankUpdate& update, const Checkpoint& checkpo
     }
     return list;
   };
-  ordered_json json = {
-      {"rank", update.rank}, {"scale", update.scale}, {"a", regions(update.a)}, {"b", regions(update.b)}};
+  ordered_json json = {{"rank", update.rank},
+                       {"scale", update.scale},
+                       {"a", update.block_rows ? regions(update.a) : RegionToJson(update.a.front(), checkpoint)},
+                       {"b", regions(update.b)}};
   if (update.block_rows) {
     json["block_rows"] = *update.block_rows;
     json["updated_rows"] = update.updated_rows;

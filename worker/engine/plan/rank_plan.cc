@@ -204,6 +204,10 @@ class Cutter {
   absl::Status AddProducts(const RankTensor& wanted, OutputTensor& output) {
     const MatrixProduct& first = wanted.products.front();
     const auto blocks = static_cast<std::int64_t>(wanted.products.size());
+    if (output.shape.size() != 2 || output.shape[0] % blocks != 0 || !output.permutation.IsNone() || output.scales) {
+      return Error(Reason::kInternal, "the target adds products to what is no matrix of blocks",
+                   {.tensor = wanted.name});
+    }
     LowRankUpdate update;
     update.rank = first.matrix.rows;
     update.scale = 1;
@@ -217,10 +221,6 @@ class Cutter {
         return Error(Reason::kInternal, "the target makes it of products that do not fit together",
                      {.tensor = wanted.name});
       }
-    }
-    if (output.shape.size() != 2 || output.shape[0] % blocks != 0 || !output.permutation.IsNone() || output.scales) {
-      return Error(Reason::kInternal, "the target adds products to what is no matrix of blocks",
-                   {.tensor = wanted.name});
     }
     if (!CanMerge(update, output.transform, output.shape[1])) {
       return Error(Reason::kLimitExceeded,

@@ -33,7 +33,7 @@ std::int64_t PagesOf(const WindowRange& range) {
   return (range.end + kPage - 1) / kPage * kPage - range.begin / kPage * kPage;
 }
 
-// Matrices are multiplied as they are written.
+// To the values that `dtype` has: matrices are multiplied as they are written.
 void RoundTo(DType dtype, std::span<float> values) {
   constexpr std::size_t kStep = 1024;
   std::array<std::byte, kStep * sizeof(float)> rounded;
@@ -284,7 +284,7 @@ void LoadedSegment::Merge(const OutputTensor& tensor, const TensorPart& part, st
       const std::span<const std::byte> source = BytesOf(run);
       const std::span<float> values(free, source.size() / static_cast<std::size_t>(InfoOf(dtype).bytes));
       TransformElements({.add_one = false, .from = dtype, .to = DType::kF32}, source, std::as_writable_bytes(values));
-      if (update.block_rows) {
+      if (update.block_rows && dtype != tensor.transform.to) {
         RoundTo(tensor.transform.to, values);
       }
       free += values.size();

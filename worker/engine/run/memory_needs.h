@@ -21,8 +21,8 @@ inline constexpr std::int64_t kMaximumSegmentWindows = 3 * kSegmentBytes;
 inline constexpr std::int64_t kMaximumSegmentMemory = kMaximumSegmentWindows + kSegmentBytes;
 
 // The smallest budget in which any shard of `plan` can be written: one segment in flight, with the factors of an
-// adapter that is merged, or scales of codes, and a band of a quantized weight. More makes it faster, up to a few
-// segments a thread.
+// adapter that is merged or of a product, or scales of codes, and a band of a quantized weight. More makes it faster,
+// up to a few segments a thread.
 [[nodiscard]] inline std::int64_t MinimumMemoryBudget(const ExportPlan& plan) {
   std::int64_t merge = 0;
   const auto add = [&merge](const OutputTensor& tensor) {

@@ -21,11 +21,13 @@ void Update(Digest& digest, const iovec& piece) {
 }
 
 absl::Status Overflow(const OutputTensor& tensor, std::int64_t count) {
-  const std::string_view instead = tensor.dtype == DType::kF16 ? "bf16 or fp32" : "fp32";
+  const std::string_view instead = tensor.dtype == DType::kF16 ? "; export with --dtype bf16 or fp32"
+                                   : tensor.update             ? ": nothing holds what is added up or multiplied here"
+                                                               : "; export with --dtype fp32";
   return Error(Reason::kOptionUnsupported,
-               fmt::format("{} {} too large for {}, which would make {} infinite; export with --dtype {}",
-                           CountOf(count, "finite value"), count == 1 ? "is" : "are",
-                           InfoOf(tensor.dtype).safetensors_name, count == 1 ? "it" : "them", instead),
+               fmt::format("{} {} too large for {}, which would make {} infinite{}", CountOf(count, "finite value"),
+                           count == 1 ? "is" : "are", InfoOf(tensor.dtype).safetensors_name, count == 1 ? "it" : "them",
+                           instead),
                {.tensor = tensor.name});
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "worker/engine/transform/element_transform.h"
 
@@ -16,11 +17,8 @@ using Block = std::array<float, kBlock>;
 // Of B's row `b_row`: sums of `count` columns, the first of which `a` points to in A's first row.
 void Sum(const float* a, std::int64_t b_row, const LowRankFactors& factors, std::size_t count, Block& sums) {
   sums.fill(0);
-  const bool is_transposed = factors.b_rows > 0;
-  const float* const b = factors.b + (is_transposed ? b_row : b_row * factors.rank);
-  const std::int64_t stride = is_transposed ? factors.b_rows : 1;
   for (std::int64_t r = 0; r < factors.rank; ++r) {
-    const float factor = b[r * stride];
+    const float factor = factors.B(b_row, r);
     const float* const row = a + r * factors.columns;
     if (count == kBlock) {
       for (std::size_t i = 0; i < kBlock; ++i) {  // a constant number, for the vectorizer
@@ -37,6 +35,21 @@ void Sum(const float* a, std::int64_t b_row, const LowRankFactors& factors, std:
 // Most rows of the output that one part may have.
 std::int64_t MaximumMergedRows(const LowRankUpdate& update) {
   return kFactorRowBytes / static_cast<std::int64_t>(sizeof(float)) / update.rank;
+}
+
+// How many of a block's values, from `column` on, are infinite or no number though all that they are made of is finite.
+std::int64_t CountOverflows(std::span<const float> values, std::span<const float> before, const LowRankFactors& factors,
+                            std::int64_t b_row, std::int64_t column) {
+  std::int64_t overflows = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    bool is_ours = !std::isfinite(values[i]) && std::isfinite(before[i]);
+    for (std::int64_t r = 0; is_ours && r < factors.rank; ++r) {
+      is_ours = std::isfinite(factors.a[r * factors.columns + column + static_cast<std::int64_t>(i)]) &&
+                std::isfinite(factors.B(b_row, r));
+    }
+    overflows += is_ours ? 1 : 0;
+  }
+  return overflows;
 }
 
 }  // namespace
@@ -95,8 +108,12 @@ void MergeLowRank(const ElementTransform& transform, const LowRankFactors& facto
     const std::span<float> block = std::span(values).first(length);
     TransformElements({.add_one = false, .from = transform.from, .to = DType::kF32},
                       source.subspan(done * from, length * from), std::as_writable_bytes(block));
+    const Block before = values;
     for (std::size_t i = 0; i < length; ++i) {
       block[i] += factors.scale * sums[i];
+    }
+    if (rounding != nullptr) {
+      rounding->overflows += CountOverflows(block, before, factors, row - factors.first_row, column);
     }
     TransformElements({.add_one = false, .from = DType::kF32, .to = transform.to}, std::as_bytes(block),
                       output.subspan(done * to, length * to), rounding);

@@ -45,13 +45,18 @@ struct LowRankFactors {
   std::int64_t first_row = 0;
   float scale = 0;
   std::int64_t b_rows = 0;  // of blocks, how many; 0: not transposed
+
+  [[nodiscard]] float B(std::int64_t row, std::int64_t r) const {
+    return b_rows > 0 ? b[r * b_rows + row] : b[row * rank + r];
+  }
 };
 
 // The elements of an output from number `first` on, as many as `source` (any alignment, little-endian) has:
 //   sum = 0; for r = 0 ... rank - 1: sum = sum + B[row, r] * A[r, column]
 //   output = W + scale * sum
 // Every operation is rounded to FP32 by itself, nothing is fused; the result is rounded to the output's dtype. Requires
-// CanMerge. What that last rounding did is added to `rounding`, unless that is null. Thread-safe.
+// CanMerge. What that last rounding did is added to `rounding`, unless that is null; finite values whose sum FP32
+// cannot hold are overflows, too. Thread-safe.
 void MergeLowRank(const ElementTransform& transform, const LowRankFactors& factors, std::int64_t first,
                   std::span<const std::byte> source, std::span<std::byte> output, Rounding* rounding = nullptr);
 

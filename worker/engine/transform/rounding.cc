@@ -18,9 +18,7 @@ bool IsCast(const OutputTensor& tensor) {
   return !tensor.scales && !tensor.update && tensor.transform.from != tensor.transform.to;
 }
 
-bool CanOverflow(const OutputTensor& tensor) {
-  return IsCast(tensor) || (tensor.update && tensor.transform.to != DType::kF32);
-}
+bool CanOverflow(const OutputTensor& tensor) { return IsCast(tensor) || tensor.update.has_value(); }
 
 std::string_view OverflowWarning(DType from, DType to) {
   return to == DType::kF16 && from != DType::kF16 ? "F16 has no finite values above 65504: an export with a larger "

@@ -1,6 +1,7 @@
 // Outputs to which an adapter is added, in segments of any size and in the smallest budget.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -199,8 +200,16 @@ TEST(MergedPart, MatricesAreMultipliedAsTheyAreWritten) {
 }
 
 TEST(MergedPart, AProductThatItsDtypeCannotHoldIsRefusedByName) {
-  for (const auto& [a, fits] : {std::pair{300.0F, false}, {200.0F, true}}) {
-    const ExportPlan plan = ProductOf(a, 300, DType::kF16);  // at most 65504
+  struct Case {
+    float a, b;
+    DType to;
+    bool fits;
+  };
+  // F16 holds at most 65504, the others 3.4e38.
+  for (const auto& [a, b, to, fits] :
+       {Case{300, 300, DType::kF16, false}, Case{200, 300, DType::kF16, true}, Case{1e30F, 1e30F, DType::kBF16, false},
+        Case{1e30F, 1e30F, DType::kF32, false}, Case{INFINITY, 1, DType::kF32, true}}) {
+    const ExportPlan plan = ProductOf(a, b, to);
     SegmentCutter cutter(plan, 0, kSegmentBytes);
     auto segment = cutter.Next();
     ASSERT_TRUE(segment.ok() && *segment);

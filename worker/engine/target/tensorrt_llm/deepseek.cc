@@ -68,6 +68,12 @@ absl::Status LearnAttention(JsonFields& config, EngineModel& m) {
       return Error(Reason::kLimitExceeded, fmt::format("config.json: latent attention of size {}", size));
     }
   }
+  if (m.key_value_heads != m.heads) {
+    return Error(Reason::kConfigurationInvalid,
+                 fmt::format("config.json: latent attention has as many heads of keys and values "
+                             "(num_key_value_heads: {}) as of queries ({})",
+                             m.key_value_heads, m.heads));
+  }
   if (m.key_value_rank == 0 || m.plain_head == 0 || m.rotated_head == 0 || m.value_head == 0) {
     return Error(Reason::kConfigurationInvalid,
                  "config.json lacks one of kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim");
@@ -85,8 +91,10 @@ absl::Status LearnExperts(JsonFields& config, EngineModel& m) {
   m.shared_experts = config.Count({"n_shared_experts"}).value_or(0);
   m.dense_layers = config.Count({"first_k_dense_replace"}).value_or(0);
   m.normalizes_experts = config.Flag({"norm_topk_prob"}).value_or(false) && m.active_experts > 1;
-  m.expert_groups = config.Size({"n_group"}).value_or(1);
-  m.active_groups = config.Size({"topk_group"}).value_or(1);
+  const auto groups = config.Size({"n_group"});
+  const auto active_groups = config.Size({"topk_group"});
+  m.expert_groups = groups.value_or(1);
+  m.active_groups = active_groups.value_or(1);
   m.expert_scale = config.Number({"routed_scaling_factor"}).value_or(1);
   const std::string method = config.Text({"topk_method"}).value_or("greedy");
   const std::string score = config.Text({"scoring_func"}).value_or("softmax");
@@ -107,10 +115,17 @@ absl::Status LearnExperts(JsonFields& config, EngineModel& m) {
   if (!m.limits_groups && m.expert_scale != 1) {
     return Unlike("scales experts' weights (routed_scaling_factor) only where groups are limited");
   }
-  if (m.limits_groups && (m.expert_groups <= 0 || m.experts % m.expert_groups != 0 || m.active_groups <= 0 ||
-                          m.active_groups > m.expert_groups)) {
-    return Error(Reason::kConfigurationInvalid, fmt::format("config.json: {} of {} groups of {} experts",
-                                                            m.active_groups, m.expert_groups, m.experts));
+  if (m.limits_groups &&
+      (!groups || !active_groups || m.experts % m.expert_groups != 0 || m.active_groups > m.expert_groups ||
+       m.active_experts > m.experts / m.expert_groups * m.active_groups)) {
+    return Error(Reason::kConfigurationInvalid,
+                 fmt::format("config.json: {} experts a token (num_experts_per_tok) of {} (topk_group) of {} groups "
+                             "(n_group) of {} experts (n_routed_experts)",
+                             m.active_experts, m.active_groups, m.expert_groups, m.experts));
+  }
+  if (m.expert_scale <= 0) {
+    return Error(Reason::kConfigurationInvalid,
+                 fmt::format("config.json: routed_scaling_factor is {}", m.expert_scale));
   }
   return absl::OkStatus();
 }

@@ -36,17 +36,17 @@ absl::StatusOr<const Family*> FamilyOf(const HuggingFaceModel& source, const Dia
   if (family == nullptr) {
     return Error(Reason::kOptionUnsupported, tensorrt_llm::WhyNoFamily(source.architecture));
   }
-  if (dialect.named && dialect.version < family->since) {
-    return Error(Reason::kOptionUnsupported,
-                 fmt::format("TensorRT-LLM {} does not load {} so; {} and later do", ToString(dialect.version),
-                             family->architecture, ToString(family->since)));
-  }
   if (family->only && dialect.named && (dialect.version < *family->only || *family->only < dialect.version)) {
     return Error(
         Reason::kOptionUnsupported,
         fmt::format("what TensorRT-LLM {} wants of {} is not known: {} is (--tensorrt-llm-version {}); later "
                     "versions' PyTorch back end loads what --target huggingface writes",
                     ToString(dialect.version), family->architecture, ToString(*family->only), ToString(*family->only)));
+  }
+  if (dialect.named && dialect.version < family->since) {
+    return Error(Reason::kOptionUnsupported,
+                 fmt::format("TensorRT-LLM {} does not load {} so; {} and later do", ToString(dialect.version),
+                             family->architecture, ToString(family->since)));
   }
   if (quantized && !family->is_quantized) {
     return Error(Reason::kOptionUnsupported,

@@ -70,11 +70,12 @@ absl::Status CheckPipeline(const EngineModel& m, const Family& family, const Dia
     return absl::OkStatus();
   }
   const std::string works = Listed(m.layers, [&](std::int64_t stages) { return m.layers % stages == 0; });
-  return Error(
-      Reason::kOptionUnsupported,
-      fmt::format("--pipeline-parallel {} does not divide the {} layers; what would work: {}{}", parallel.pipeline,
-                  m.layers, works,
-                  parallel.pipeline <= m.layers ? ", or --tensorrt-llm-version 1.0 or later, which takes it" : ""));
+  return Error(Reason::kOptionUnsupported,
+               fmt::format("--pipeline-parallel {} does not divide the {} layers; what would work: {}{}",
+                           parallel.pipeline, m.layers, works,
+                           parallel.pipeline <= m.layers && !family.only
+                               ? ", or --tensorrt-llm-version 1.0 or later, which takes it"
+                               : ""));
 }
 
 absl::Status CheckExperts(const EngineModel& m, const Parallel& parallel) {

@@ -62,8 +62,14 @@ absl::Status ReadYarn(const json& scaling, Rope& rope) {
   JsonFields fields(scaling, "config.json's rope scaling");
   const std::string type = fields.Text({"rope_type", "type"}).value_or("default");
   SLIPWAY_RETURN_IF_ERROR(fields.status());
-  if (type == "default") {
-    return absl::OkStatus();
+  const auto truncates = fields.Flag({"truncate"});
+  if (type == "default" && fields.Number({"factor"}).value_or(1) == 1) {
+    return fields.status();
+  }
+  if (fields.Number({"attention_factor"}) || !truncates.value_or(true)) {
+    return Error(Reason::kOptionUnsupported,
+                 "TensorRT-LLM's latent attention has no attention_factor or truncate of its own in yarn rope scaling; "
+                 "--target huggingface keeps them");
   }
   if (type != "yarn") {
     return Error(Reason::kOptionUnsupported,
@@ -83,7 +89,7 @@ absl::Status ReadYarn(const json& scaling, Rope& rope) {
   return rope.scaling["factor"] > 0 && rope.scaling["original_max_position_embeddings"] > 0
              ? absl::OkStatus()
              : Error(Reason::kConfigurationInvalid,
-                     "config.json: yarn rope scaling lacks factor or original_max_position_embeddings");
+                     "config.json: yarn rope scaling needs a factor above 0 and original_max_position_embeddings");
 }
 
 absl::Status ReadScaling(const json& scaling, Rope& rope) {

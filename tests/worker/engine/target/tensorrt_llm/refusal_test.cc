@@ -17,6 +17,7 @@ using test::Mixtral;
 using test::Ranks;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 struct Answer {
   Reason reason;
@@ -59,7 +60,10 @@ TEST(TensorRtLlmRefusal, HeadsOfKeysThatNeitherDivideNorAreDivided) {
 TEST(TensorRtLlmRefusal, WhatTheClassOfDeepSeekDoesOtherwise) {
   ASSERT_TRUE(TensorRtLlmLayout(test::DeepseekV2(), {}).ok());
   ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(1, 1, 1, "1.0")), HasSubstr("--tensorrt-llm-version 0.17"));
-  ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(1, 1, 1, "0.16")), HasSubstr("0.17"));
+  ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(1, 1, 1, "0.16")), HasSubstr("--tensorrt-llm-version 0.17"));
+  // Advice that would be refused in turn is none.
+  ExpectUnsupported(Refused(test::DeepseekV2(), Ranks(1, 3)),
+                    AllOf(HasSubstr("what would work: 1, 2"), Not(HasSubstr("1.0"))));
   RankRequest quantized = Ranks(1);
   quantized.quantized = true;
   ExpectUnsupported(Refused(test::DeepseekV2(), quantized), HasSubstr("--target huggingface"));
@@ -76,7 +80,14 @@ TEST(TensorRtLlmRefusal, WhatTheClassOfDeepSeekDoesOtherwise) {
   ExpectUnsupported(Refused(with("routed_scaling_factor", 16)), HasSubstr("routed_scaling_factor"));
   ExpectUnsupported(Refused(with("rope_scaling", {{"type", "linear"}, {"factor", 2}})),
                     HasSubstr("yarn, not by linear"));
-  for (const auto& [key, value] : {std::pair{"kv_lora_rank", nlohmann::ordered_json(nullptr)},
+  ExpectUnsupported(
+      Refused(
+          with("rope_scaling",
+               {{"type", "yarn"}, {"factor", 2}, {"attention_factor", 3}, {"original_max_position_embeddings", 64}})),
+      HasSubstr("attention_factor"));
+  for (const auto& [key, value] : {std::pair{"topk_method", nlohmann::ordered_json("group_limited_greedy")},
+                                   {"num_key_value_heads", 2},
+                                   {"kv_lora_rank", nullptr},
                                    {"v_head_dim", 0},
                                    {"n_shared_experts", 5},
                                    {"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}}) {
