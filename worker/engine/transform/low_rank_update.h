@@ -54,6 +54,7 @@ struct LowRankFactors {
 // The elements of an output from number `first` on, as many as `source` (any alignment, little-endian) has:
 //   sum = 0; for r = 0 ... rank - 1: sum = sum + B[row, r] * A[r, column]
 //   output = W + scale * sum
+// where A and B are the factors' values in FP32 (of blocks: rounded to the output's dtype before, as they are written).
 // Every operation is rounded to FP32 by itself, nothing is fused; the result is rounded to the output's dtype. Requires
 // CanMerge. What that last rounding did is added to `rounding`, unless that is null; finite values whose sum FP32
 // cannot hold are overflows, too. Thread-safe.
