@@ -6,7 +6,8 @@ import unittest
 from artifact import read_directory, read_file
 from harness import CHECKPOINTS, REFUSED, Scratch, Service, describe, digests, options_of, reason_of, slipway
 from quantized import fp32, ranges_file, recipe_of
-from tensorrt_llm import QuantizedCheckpoint, as_engine_stores, floats
+from quantized_tensorrt_llm import QuantizedCheckpoint
+from tensorrt_llm import as_engine_stores, floats
 
 LLAMA = "llama3_tp2_pp2_torch_dist"
 QWEN3 = "qwen3_tp2_pp2_mcore014_torch_dist"

@@ -64,7 +64,7 @@ absl::Status LearnAttention(JsonFields& config, EngineModel& m) {
   m.value_head = config.Size({"v_head_dim"}).value_or(0);
   SLIPWAY_RETURN_IF_ERROR(config.status());
   for (const std::int64_t size : {m.query_rank, m.key_value_rank, m.plain_head, m.rotated_head, m.value_head}) {
-    if (size < 0 || size > kMaximumExtent / 2) {
+    if (size > kMaximumExtent / 2) {
       return Error(Reason::kLimitExceeded, fmt::format("config.json: latent attention of size {}", size));
     }
   }
@@ -101,7 +101,7 @@ absl::Status LearnExperts(JsonFields& config, EngineModel& m) {
   const std::int64_t every = config.Size({"moe_layer_freq"}).value_or(1);
   SLIPWAY_RETURN_IF_ERROR(config.status());
   m.limits_groups = method == "group_limited_greedy";
-  if (m.shared_experts < 0 || m.shared_experts > m.experts || m.expert_ffn > kMaximumExtent) {
+  if (m.shared_experts > m.experts) {
     return Error(Reason::kConfigurationInvalid, fmt::format("config.json: {} shared experts", m.shared_experts));
   }
   m.shared_expert_ffn = m.shared_experts * m.expert_ffn;
@@ -171,7 +171,6 @@ void Describe(const EngineModel& m, const nlohmann::json&, nlohmann::ordered_jso
 const Family kDeepseekV2 = {
     .architecture = "DeepseekV2ForCausalLM",
     .engine = "DeepseekV2ForCausalLM",
-    .since = {0, 17},
     .rules = kRules,
     .latent_attention = true,
     .is_quantized = false,
